@@ -1,0 +1,1 @@
+"""Where frames come from: cameras, ZeroMQ, shared memory, recordings."""

@@ -1,0 +1,1 @@
+"""Turns a lane's outputs into results in source pixels."""

@@ -1,0 +1,1 @@
+"""Where models run: memory, streams, drivers and facts about the board."""

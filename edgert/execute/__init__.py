@@ -1,0 +1,1 @@
+"""Engines, and the lanes that run them."""

@@ -1,0 +1,1 @@
+"""What runs: the model store, its configuration files, tensors."""

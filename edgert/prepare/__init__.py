@@ -1,0 +1,1 @@
+"""Fills a frame's place in a lane's input tensor."""

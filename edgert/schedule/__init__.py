@@ -1,0 +1,1 @@
+"""Which frames go together, on which lane, and when."""

@@ -1,0 +1,1 @@
+"""HTTP beside the pipeline: health, metrics, model control."""
