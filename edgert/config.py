@@ -25,7 +25,8 @@ Tree = dict[str, Any]
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all option groups: unknown keys are refused, values are checked when read.
 
-    Subclasses say `kw_only=True` themselves; msgspec does not inherit it.
+    Subclasses say `frozen=True, kw_only=True` themselves: msgspec does not inherit the second, and
+    type checkers want the first.
     """
 
 

@@ -81,7 +81,7 @@ class Latency:
 
 
 class CopyCounts:
-    """Copies of pixels or tensors, by kind (`host_to_host`, `host_to_device`, ...): how many, how many bytes."""
+    """Copies of pixels or tensors and their bytes, by kind (`host_to_host`, `host_to_device`, ...)."""
 
     __slots__ = ("bytes", "copies")
 
@@ -126,5 +126,3 @@ def proportional_set_bytes(pid: int | None = None) -> int:
     """Return the PSS of a process (this one by default) from /proc/PID/smaps_rollup."""
     text = Path(f"/proc/{pid or 'self'}/smaps_rollup").read_text()
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
-
-

@@ -20,6 +20,12 @@ class EngineInfo(msgspec.Struct, frozen=True):
     outputs: tuple[TensorSpec, ...]
     batches: bool  # the first axis of every tensor is a variable batch axis
 
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size that the file prescribes; None where it is variable or there is no such axis."""
+        sides = {spec.shape[0] if len(spec.shape) > 1 else 0 for spec in (*self.inputs, *self.outputs)}
+        return sides.pop() if not self.batches and len(sides) == 1 and min(sides) > 0 else None
+
 
 class BufferSet(Protocol):
     """A lane's inputs and outputs for one batch, owned by whoever acquired it until `Lane.release`."""
@@ -43,6 +49,7 @@ class Completed(msgspec.Struct, gc=False):
     tag: object
     error: EdgertError | None
     started_mono_ns: int
+    filled_mono_ns: int
     finished_mono_ns: int
 
 

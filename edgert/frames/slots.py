@@ -72,6 +72,14 @@ class Slot:
         """
         return self._views.get(shape) if shape in self._views else self._ring.grow(self, shape)  # type: ignore[return-value]
 
+    def commit(self, claims: int) -> None:
+        """End writing: the slot is READY with `claims` readers to come; 0 frees it."""
+        self._ring.commit(self, claims)
+
+    def abandon(self) -> None:
+        """End writing without a frame."""
+        self._ring.commit(self, 0)
+
     def begin_read(self) -> None:
         """Say that a reader has begun; the claim it holds stays until `release`."""
         self.state = SlotState.READING
@@ -139,7 +147,7 @@ class SlotRing:
         self._demand(slot, SlotState.WRITING)
         size = int(np.prod(shape, dtype=object))
         if size > self._max_slot_bytes:
-            raise FrameError(f"A frame of {size} bytes is over this source's bound of {self._max_slot_bytes}.")
+            raise FrameError(f"A frame of {size} bytes is over the source's bound of {self._max_slot_bytes}.")
         if slot.buffer is None or slot.buffer.size_bytes < size:
             self._drop_buffer(slot)
             slot.buffer = self._allocate(size)

@@ -1,0 +1,107 @@
+"""A lane on the CPU: one worker thread that prepares and runs batch after batch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import ClassVar, Protocol
+
+from edgert.errors import BusyError, EdgertError, ModelError
+from edgert.execute.engine import BufferSet, Completed, Fill
+from edgert.stats import LiveCount
+
+
+class RunnableBufferSet(BufferSet, Protocol):
+    """A buffer set that can run the engine on itself."""
+
+    def run(self) -> None:
+        """Run the engine from this set's inputs to its outputs; returns when they are complete."""
+
+    def close(self) -> None:
+        """Free the buffers."""
+
+
+class HostLane:
+    """A Lane (see `engine.Lane`). While one batch runs, the other buffer set can be decoded."""
+
+    live: ClassVar[LiveCount] = LiveCount("host lane")
+
+    def __init__(self, sets: Sequence[RunnableBufferSet], on_done: Callable[[], None], name: str) -> None:
+        self._sets = sets
+        self._free = deque(sets)
+        self._is_running = False
+        self._work: SimpleQueue[tuple[RunnableBufferSet, Fill, object] | None] = SimpleQueue()
+        self._done: deque[Completed] = deque()
+        self._on_done = on_done
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+        self.live.opened()
+
+    def acquire(self) -> BufferSet | None:
+        """Return a free buffer set, or None while a batch runs or both sets are taken."""
+        if self._is_running or not self._free:
+            return None
+        return self._free.popleft()
+
+    def submit(self, buffers: BufferSet, fill: Fill, tag: object) -> None:
+        """Hand the batch to the worker."""
+        if self._is_running:
+            raise BusyError("The lane runs one batch at a time.")
+        self._is_running = True
+        self._work.put((self._own(buffers), fill, tag))
+
+    def poll(self) -> list[Completed]:
+        """Return what completed since the last call."""
+        done = []
+        while self._done:
+            done.append(self._done.popleft())
+        return done
+
+    def release(self, buffers: BufferSet) -> None:
+        """Make the buffer set free again."""
+        own = self._own(buffers)
+        if own in self._free:
+            raise BusyError(f"Buffer set {own.index} was released twice.")
+        self._free.append(own)
+
+    def close(self) -> None:
+        """Finish the batch in flight, end the worker, free the buffers."""
+        self._work.put(None)
+        self._thread.join()
+        for buffers in self._sets:
+            buffers.close()
+        self.live.closed()
+
+    def _own(self, buffers: BufferSet) -> RunnableBufferSet:
+        own = self._sets[buffers.index]
+        if own is not buffers:
+            raise BusyError("The buffer set belongs to another lane.")
+        return own
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            completed = _run(*work)
+            del work  # the tag holds frames; do not keep them while waiting
+            self._done.append(completed)
+            self._is_running = False
+            del completed
+            self._on_done()
+
+
+def _run(buffers: RunnableBufferSet, fill: Fill, tag: object) -> Completed:
+    """Fill and run; any exception becomes the batch's error, so that the worker lives on."""
+    started = filled = time.monotonic_ns()
+    error: EdgertError | None = None
+    try:
+        fill(buffers)
+        filled = time.monotonic_ns()
+        buffers.run()
+    except EdgertError as known:
+        error = known
+    except Exception as unknown:  # noqa: BLE001 - whatever an engine raises is the fate of this batch only
+        error = ModelError(f"The batch failed: {unknown}")
+        error.__cause__ = unknown
+    return Completed(buffers, tag, error, started, filled, time.monotonic_ns())

@@ -1,0 +1,199 @@
+"""The host engine: ONNX files on the CPU through onnxruntime, the only file that imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from edgert.device.memory import Buffer
+from edgert.errors import EngineMismatchError, ModelError
+from edgert.execute.engine import EngineInfo, Lane
+from edgert.execute.host_lane import HostLane
+from edgert.frames.result import Array
+from edgert.models.tensor_spec import TensorSpec
+
+_SETS_PER_LANE = 2
+_KEPT_BINDINGS = 16
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(uint16)": "uint16",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+
+Allocate = Callable[[int], Buffer]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class OnnxEngine:
+    """An Engine whose lanes share one session, and so its weights."""
+
+    def __init__(self, file: Path, session: ort.InferenceSession, allocate: Allocate) -> None:
+        self._file = file
+        self._session: ort.InferenceSession | None = session
+        self._allocate = allocate
+        inputs = tuple(_spec(file, node) for node in session.get_inputs())
+        outputs = tuple(_spec(file, node) for node in session.get_outputs())
+        batches = all(spec.shape and spec.shape[0] == -1 for spec in (*inputs, *outputs))
+        self.info = EngineInfo("onnxruntime", inputs, outputs, batches)
+
+    def open_lane(self, max_batch: int, on_done: Callable[[], None]) -> Lane:
+        """Return a lane with its own buffers. Raises OutOfDeviceMemoryError."""
+        if self._session is None:
+            raise ModelError(f"{self._file}: the engine was closed.")
+        sets = [
+            OnnxBufferSet(index, self._session, self.info, max(max_batch, 1), self._allocate)
+            for index in range(_SETS_PER_LANE)
+        ]
+        return HostLane(sets, on_done, f"lane:{self._file.parent.parent.name}")
+
+    def close(self) -> None:
+        """Drop the session; onnxruntime frees the weights with it."""
+        self._session = None
+
+
+def load_onnx_engine(file: Path, threads: int, allocate: Allocate) -> OnnxEngine:
+    """Load `file` with `threads` CPU threads a run, which do not spin while they wait.
+
+    Raises:
+        EngineMismatchError: this onnxruntime cannot run the file (newer opset, unknown operator).
+        ModelError: the file is absent or damaged.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _load_error(file, error) from error
+    return OnnxEngine(file, session, allocate)
+
+
+class OnnxBufferSet:
+    """Inputs and outputs for up to `max_batch` items, bound to the session once for each shape."""
+
+    def __init__(
+        self, index: int, session: ort.InferenceSession, info: EngineInfo, max_batch: int, allocate: Allocate
+    ) -> None:
+        self.index = index
+        self._session = session
+        self._info = info
+        self._max_batch = max_batch
+        self._allocate = allocate
+        self._buffers: dict[str, Buffer] = {}
+        self._bound: dict[tuple[tuple[int, ...], ...], _Binding] = {}
+        self._current: _Binding | None = None
+
+    def inputs(self, shapes: Shapes) -> Mapping[str, Array]:
+        """Return the arrays to fill for these shapes; the same memory every time."""
+        key = tuple(shapes[spec.name] for spec in self._info.inputs)
+        binding = self._bound.get(key)
+        if binding is None:
+            binding = self._bind(key)
+        self._current = binding
+        return binding.inputs
+
+    def run(self) -> None:
+        """Run the session on what `inputs` returned last."""
+        if self._current is None:
+            raise ModelError("The batch has no inputs: `inputs` was not called.")
+        self._session.run_with_iobinding(self._current.io)
+
+    def outputs(self) -> Mapping[str, Array]:
+        """Return the outputs of the last run; those of variable size are copied out of onnxruntime."""
+        if self._current is None:
+            raise ModelError("The batch has no outputs: it did not run.")
+        return self._current.read_outputs()
+
+    def close(self) -> None:
+        """Free the buffers; arrays handed out must not be used any more."""
+        self._current = None
+        self._bound.clear()
+        for buffer in self._buffers.values():
+            buffer.free()
+        self._buffers.clear()
+
+    def _bind(self, shapes: tuple[tuple[int, ...], ...]) -> _Binding:
+        if len(self._bound) >= _KEPT_BINDINGS:
+            self._bound.pop(next(iter(self._bound)))
+        io = self._session.io_binding()
+        inputs = {}
+        for spec, shape in zip(self._info.inputs, shapes, strict=True):
+            array = inputs[spec.name] = self._array(spec, shape)
+            io.bind_input(spec.name, "cpu", 0, array.dtype.type, shape, array.ctypes.data)
+        batch = shapes[0][0] if shapes and shapes[0] else 1
+        static = {}
+        for spec in self._info.outputs:
+            shape = spec.with_batch(batch) if self._info.batches else spec.shape
+            if min(shape, default=0) <= 0:
+                io.bind_output(spec.name, "cpu")
+                continue
+            array = static[spec.name] = self._array(spec, shape)
+            io.bind_output(spec.name, "cpu", 0, array.dtype.type, shape, array.ctypes.data)
+        binding = self._bound[shapes] = _Binding(io, inputs, static, [s.name for s in self._info.outputs])
+        return binding
+
+    def _array(self, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
+        """Return an array over this tensor's buffer, which holds the largest shape seen so far."""
+        dtype = np.dtype(spec.dtype)
+        needed = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        buffer = self._buffers.get(spec.name)
+        if buffer is None or buffer.size_bytes < needed:
+            per_item = needed // max(shape[0], 1) if self._info.batches and shape else needed
+            wanted = per_item * self._max_batch if self._info.batches else needed
+            self._replace(spec.name, max(wanted, needed))
+        return self._buffers[spec.name].array_u8[:needed].view(dtype).reshape(shape)
+
+    def _replace(self, name: str, size_bytes: int) -> None:
+        old = self._buffers.pop(name, None)
+        if old is not None:
+            self._bound.clear()  # they point into the old buffer
+            old.free()
+        self._buffers[name] = self._allocate(size_bytes)
+
+
+class _Binding:
+    """One IOBinding with the arrays it points to."""
+
+    def __init__(
+        self, io: ort.IOBinding, inputs: dict[str, Array], static: dict[str, Array], names: list[str]
+    ) -> None:
+        self.io = io
+        self.inputs = inputs
+        self._static = static
+        self._names = names
+
+    def read_outputs(self) -> Mapping[str, Array]:
+        if len(self._static) == len(self._names):
+            return self._static
+        values = zip(self._names, self.io.get_outputs(), strict=True)
+        return {name: self._static[name] if name in self._static else value.numpy() for name, value in values}
+
+
+def _spec(file: Path, node: Any) -> TensorSpec:
+    if node.type not in _DTYPES:
+        raise ModelError(f"{file}: tensor {node.name!r} has type {node.type}, which edgert cannot feed.")
+    shape = tuple(side if isinstance(side, int) else -1 for side in node.shape)
+    return TensorSpec(node.name, _DTYPES[node.type], shape)
+
+
+def _load_error(file: Path, error: Exception) -> ModelError:
+    kind = type(error).__name__
+    text = str(error).split("\n", maxsplit=1)[0]
+    if kind == "NoSuchFile":
+        return ModelError(f"{file}: no such engine file.")
+    if kind in ("NotImplemented", "Fail") and ("opset" in text or "not a registered" in text):
+        return EngineMismatchError(f"{file}: onnxruntime {ort.__version__} cannot run it: {text}")
+    return ModelError(f"{file}: not a usable ONNX file: {text}")

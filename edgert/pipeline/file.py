@@ -1,0 +1,133 @@
+"""The pipeline file: what a person writes to connect sources, models and sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from edgert.capture.options import SourceOptions
+from edgert.capture.uri import parse_uri
+from edgert.config import Document, Options
+from edgert.errors import ConfigError, EdgertError
+from edgert.models.store import ModelStore
+from edgert.pipeline.model_plan import ModelPlan, plan_model
+from edgert.publish.options import SinkOptions
+from edgert.publish.topics import check_name
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class HttpOptions(Options, frozen=True, kw_only=True):
+    """Health, metrics and, if allowed, model control."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000  # 0: any free one, named in the log
+    control: bool = False  # answer load and unload of models; whoever reaches the port may then do it
+
+
+class ServiceOptions(Options, frozen=True, kw_only=True):
+    """How the process behaves."""
+
+    drain_s: Seconds = 5.0  # how long a stop waits for work in flight
+    stats_s: Seconds = 10.0  # how often statistics are published; 0: never
+    log: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    memory_mb: Annotated[int, msgspec.Meta(ge=0)] = 0  # budget for slots and tensors; 0: no limit
+
+
+class PipelineOptions(Options, frozen=True, kw_only=True):
+    """A whole pipeline file. Paths are relative to its folder."""
+
+    node: str  # this computer's name in topics
+    store: str  # folder of the model store
+    sources: dict[str, SourceOptions]
+    sinks: dict[str, SinkOptions] = {}
+    models: dict[str, dict[str, Any]] = {}  # overrides of a model's edgert.toml
+    http: HttpOptions | None = None  # absent: nothing listens
+    service: ServiceOptions = ServiceOptions()
+
+
+class PipelineFile:
+    """A parsed pipeline file. `problems` says what is wrong with it beyond the types of its values."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.options = document.as_type(PipelineOptions)
+        self.store = ModelStore(document.resolve(self.options.store))
+
+    @classmethod
+    def load(cls, path: Path, overrides: Iterable[str] = ()) -> PipelineFile:
+        """Parse the file with `a.b=value` overrides applied. Raises ConfigError."""
+        return cls(Document.load(path).override(overrides))
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Models that a source feeds, without versions, each once."""
+        wanted = (
+            name.partition("/")[0] for source in self.options.sources.values() for name in source.models
+        )
+        return tuple(dict.fromkeys(wanted))
+
+    def plan(self, model: str) -> ModelPlan:
+        """Return what is to be loaded for a model. Raises ModelError or ConfigError."""
+        return plan_model(self.store.entry(model), self.options.models.get(model, {}), self.document.path)
+
+    def check(self) -> None:
+        """Raise the first problem."""
+        for problem in self.problems():
+            raise problem
+
+    def problems(self) -> Iterator[EdgertError]:
+        """Yield everything that is wrong, without opening a device, a camera or a connection."""
+        yield from self._name_problems()
+        for name, source in self.options.sources.items():
+            yield from _raised(lambda n=name, s=source: self._check_source(n, s))
+        for model in self.model_names:
+            yield from _raised(lambda m=model: self.plan(m).check())
+        for model in self.options.models:
+            if model not in self.model_names:
+                yield self._error(f"models.{model}: no source feeds a model of this name")
+
+    def _name_problems(self) -> Iterator[EdgertError]:
+        keys = {"node": self.options.node}
+        keys |= {f"sources.{name}": name for name in self.options.sources}
+        keys |= {f"sinks.{name}": name for name in self.options.sinks}
+        for key, name in keys.items():
+            for problem in _raised(lambda n=name: check_name(n)):
+                yield self._error(f"{key}: {problem}")
+        if not self.options.sources:
+            yield self._error('sources: none is given; add one, e.g. [sources.door] uri = "v4l2:/dev/video0"')
+
+    def _check_source(self, name: str, source: SourceOptions) -> None:
+        key = f"sources.{name}"
+        if not source.models:
+            raise self._error(f"{key}.models: names no model, so its frames would go nowhere")
+        for model in source.models:
+            self._check_reference(f"{key}.models", model)
+        try:
+            parse_uri(source.uri)
+            source.check()
+        except ConfigError as error:
+            raise self._error(f"{key}: {error}") from error
+
+    def _check_reference(self, key: str, model: str) -> None:
+        name, _, version = model.partition("/")
+        if not version:
+            return
+        chosen = [number.number for number in self.store.entry(name).chosen_versions()]
+        if version not in map(str, chosen):
+            raise self._error(f"{key} = {model!r}: version {version} is not served; served: {chosen}")
+
+    def _error(self, text: str) -> ConfigError:
+        return ConfigError(f"{self.document.path}: {text}")
+
+
+def _raised(check: Any) -> Iterator[EdgertError]:
+    try:
+        check()
+    except EdgertError as error:
+        yield error

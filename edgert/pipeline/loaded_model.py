@@ -1,0 +1,217 @@
+"""One model version at work: its engine, its lanes, and what goes before and after them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import partial
+from typing import ClassVar, Protocol
+
+import msgspec
+
+from edgert.decode.decoder import Decoder
+from edgert.errors import ModelError
+from edgert.execute.engine import BufferSet, Completed, Engine, Lane
+from edgert.frames.frame import Frame
+from edgert.frames.placement import Placement
+from edgert.frames.result import Array, Output
+from edgert.models.tensor_spec import TensorSpec
+from edgert.schedule.batcher import Batcher, BatchPolicy, Waiting
+from edgert.schedule.route import Route
+from edgert.stats import Latency, LatencySummary, LiveCount
+
+WARM_UP_TIMEOUT_S = 120.0
+
+
+class Preparer(Protocol):
+    """What a lane asks of preparation; see `prepare.convert.Preparer`."""
+
+    def shape_for(self, pixel_format: str, height: int, width: int) -> tuple[int, ...]:
+        """Return the tensor shape of one such frame, without the batch axis."""
+
+    def place(self, image: Array, pixel_format: str, item_out: Array) -> Placement:
+        """Write the frame into its place in the tensor."""
+
+
+class Batch(msgspec.Struct, gc=False, eq=False):
+    """Frames that run together, with the routes they came by; placements come as they are prepared."""
+
+    routes: list[Route]
+    frames: list[Frame]
+    placements: list[Placement]
+
+
+class ModelStatistics(msgspec.Struct, frozen=True):
+    """What one model version has done since it was loaded."""
+
+    version: int
+    batches: int
+    frames: int
+    failed: int
+    lanes: int
+    queue: LatencySummary  # captured to taken by a lane
+    prepare: LatencySummary  # of a batch
+    execute: LatencySummary  # of a batch
+    decode: LatencySummary  # of a batch
+
+
+class LoadedModel:
+    """A ModelPort of the scheduler. `on_completed` gets every batch, on the scheduler's thread."""
+
+    live: ClassVar[LiveCount] = LiveCount("loaded model")
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        engine: Engine,
+        decoder: Decoder,
+        open_preparer: Callable[[], Preparer],
+        policy: BatchPolicy,
+        image_input: TensorSpec,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.policy = policy
+        self.batcher: Batcher
+        self.lanes: list[Lane] = []
+        self.on_completed: Callable[[LoadedModel, Lane, Completed], None] = lambda *_: None
+        self.on_done: Callable[[], None] = lambda: None
+        self._submitted = 0  # written by the scheduler's thread
+        self._decoded = 0  # written by the decode thread
+        self._engine = engine
+        self._decoder = decoder
+        self._open_preparer = open_preparer
+        self._preparers: dict[int, Preparer] = {}
+        self._key_preparer = open_preparer()
+        self._image_input = image_input
+        self._has_batch_axis = engine.info.batches or engine.info.fixed_batch is not None
+        self._frames = self._batches = self._failed = 0
+        self._queue, self._prepare, self._execute, self._decode = (Latency() for _ in range(4))
+        self.live.opened()
+
+    def open_lanes(self, count: int) -> None:
+        """Open lanes and run each once, so that the first frame meets no cold engine."""
+        for _ in range(count):
+            lane = self._engine.open_lane(self.policy.max_batch, self._lane_done)
+            self.lanes.append(lane)
+            self._preparers[id(lane)] = self._open_preparer()
+            self._warm_up(lane)
+
+    def batch_key(self, frame: Frame) -> Hashable:
+        """Return what frames must have in common to share a batch: the shape of their tensor."""
+        return self._key_preparer.shape_for(frame.format, frame.height, frame.width)
+
+    def submit(self, lane: Lane, buffers: BufferSet, waiting: list[Waiting]) -> None:
+        """Start a batch; the frames' slots are released as soon as they are prepared."""
+        self._submitted += 1
+        batch = Batch([route for route, _ in waiting], [frame for _, frame in waiting], [])
+        lane.submit(buffers, partial(self._fill, self._preparers[id(lane)], batch), batch)
+
+    def complete(self, lane: Lane, completed: Completed) -> None:
+        """Count the batch and hand it on."""
+        batch = completed.tag
+        assert isinstance(batch, Batch)  # noqa: S101 - our own invariant
+        self._batches += 1
+        self._frames += len(batch.frames)
+        self._failed += len(batch.frames) if completed.error else 0
+        for frame in batch.frames:
+            self._queue.add(completed.started_mono_ns - frame.captured_mono_ns)
+        self._prepare.add(completed.filled_mono_ns - completed.started_mono_ns)
+        self._execute.add(completed.finished_mono_ns - completed.filled_mono_ns)
+        self.on_completed(self, lane, completed)
+
+    def decode(self, completed: Completed, batch: Batch) -> list[Output]:
+        """Decode every frame of a batch that completed without error."""
+        started = time.monotonic_ns()
+        outputs = completed.buffers.outputs()
+        decoded = [
+            self._decoder.decode(self._part(outputs, index), placement)
+            for index, placement in enumerate(batch.placements)
+        ]
+        self._decode.add(time.monotonic_ns() - started)
+        return decoded
+
+    def finish(self) -> None:
+        """Say that a batch has been decoded and its buffers released."""
+        self._decoded += 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits, runs or is being decoded."""
+        return not self.batcher.waiting and self._submitted == self._decoded
+
+    def close(self) -> None:
+        """Close lanes and engine. No batch may be in flight or undecoded."""
+        for lane in self.lanes:
+            lane.close()
+        self.lanes.clear()
+        self._engine.close()
+        self.live.closed()
+
+    def statistics(self) -> ModelStatistics:
+        """Return counts and latencies."""
+        return ModelStatistics(
+            self.version,
+            self._batches,
+            self._frames,
+            self._failed,
+            len(self.lanes),
+            self._queue.summary(),
+            self._prepare.summary(),
+            self._execute.summary(),
+            self._decode.summary(),
+        )
+
+    def _lane_done(self) -> None:
+        self.on_done()
+
+    def _fill(self, preparer: Preparer, batch: Batch, buffers: BufferSet) -> None:
+        try:
+            self._place_all(preparer, batch, buffers)
+        finally:
+            for frame in batch.frames:
+                frame.slot.release()
+
+    def _place_all(self, preparer: Preparer, batch: Batch, buffers: BufferSet) -> None:
+        first = batch.frames[0]
+        item_shape = preparer.shape_for(first.format, first.height, first.width)
+        tensor = self._tensor(buffers, len(batch.frames), item_shape)
+        for place, frame in zip(tensor, batch.frames, strict=False):
+            frame.slot.begin_read()
+            batch.placements.append(preparer.place(frame.image(), frame.format, place))
+
+    def _tensor(self, buffers: BufferSet, count: int, item_shape: tuple[int, ...]) -> Iterable[Array]:
+        """Return the places of the batch's frames in the input tensor."""
+        name = self._image_input.name
+        if not self._has_batch_axis:
+            return [buffers.inputs({name: item_shape})[name]]
+        batch = count if self._engine.info.batches else self.policy.max_batch
+        return buffers.inputs({name: (batch, *item_shape)})[name]
+
+    def _part(self, outputs: Mapping[str, Array], index: int) -> Mapping[str, Array]:
+        """Return one frame's part of each output."""
+        if not self._has_batch_axis:
+            return outputs
+        return {name: array[index] for name, array in outputs.items()}
+
+    def _warm_up(self, lane: Lane) -> None:
+        buffers = lane.acquire()
+        if buffers is None:
+            return
+        lane.submit(buffers, self._fill_zeros, None)
+        deadline = time.monotonic() + WARM_UP_TIMEOUT_S
+        while not (done := lane.poll()):
+            if time.monotonic() > deadline:
+                raise ModelError(f"Model {self.name}: the engine gave no answer in {WARM_UP_TIMEOUT_S} s.")
+            time.sleep(0.001)
+        lane.release(buffers)
+        if done[0].error:
+            raise done[0].error
+
+    def _fill_zeros(self, buffers: BufferSet) -> None:
+        spec = self._image_input
+        sides = [64 if side < 0 else side for side in spec.shape]
+        if self._has_batch_axis:
+            sides[0] = self.policy.max_batch
+        buffers.inputs({spec.name: tuple(sides)})[spec.name][:] = 0

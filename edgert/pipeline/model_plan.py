@@ -1,0 +1,68 @@
+"""What the store and the pipeline file say of one model, typed, before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgert.config import Document, Options, merge
+from edgert.decode.factory import DecodeOptions
+from edgert.decode.tensors import TensorsOptions
+from edgert.errors import ConfigError
+from edgert.execute.options import EngineOptions
+from edgert.models.store import ModelEntry, runtime_of
+from edgert.prepare.options import PrepareOptions
+
+
+class LabelOptions(Options, frozen=True, kw_only=True):
+    """The `[labels]` table of edgert.toml."""
+
+    file: str | None = None  # one label a line, relative to the model's folder
+    colours: dict[str, str] = {}  # label to "#rrggbb", for pictures of the results
+
+
+class ModelSettings(Options, frozen=True, kw_only=True):
+    """A model's edgert.toml: what config.pbtxt has no words for."""
+
+    engine: EngineOptions = EngineOptions()
+    prepare: PrepareOptions = PrepareOptions()
+    decode: DecodeOptions = msgspec.field(default_factory=TensorsOptions)
+    labels: LabelOptions = LabelOptions()
+
+
+class ModelPlan(msgspec.Struct, frozen=True):
+    """A model of the store with its settings and the pipeline file's overrides."""
+
+    entry: ModelEntry
+    settings: ModelSettings
+
+    @property
+    def runtime(self) -> str:
+        """The runtime that loads the model's engine file."""
+        return self.settings.engine.runtime or runtime_of(self.entry)
+
+    @property
+    def lanes(self) -> int:
+        """How many batches of this model run at once."""
+        return self.settings.engine.lanes or self.entry.config.instances
+
+    def check(self) -> None:
+        """Look at everything that needs no engine: versions, files, labels. Raises ModelError."""
+        for version in self.entry.chosen_versions():
+            if self.runtime != "noop":
+                self.entry.engine_file(version)
+        self.entry.labels()
+
+
+def plan_model(entry: ModelEntry, overrides: dict[str, Any], pipeline_file: Path) -> ModelPlan:
+    """Return the plan for `entry`. Raises ConfigError naming the file that is wrong."""
+    entry.settings.as_type(ModelSettings)  # first alone, so that an error names the right file
+    merged = Document(pipeline_file, {"models": {entry.name: merge(entry.settings.tree, overrides)}})
+    try:
+        settings = Document(entry.settings.path, merge(entry.settings.tree, overrides)).as_type(ModelSettings)
+    except ConfigError as error:
+        text = str(error).partition(": ")[2]
+        raise ConfigError(f"{merged.path}: models.{entry.name}.{text}") from error
+    return ModelPlan(entry, settings)

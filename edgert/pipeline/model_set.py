@@ -1,0 +1,151 @@
+"""The models that are loaded, by name and version. Every change is whole or does not happen."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import msgspec
+
+from edgert.errors import BusyError, EdgertError
+from edgert.models.store import ModelVersion
+from edgert.pipeline.loaded_model import LoadedModel
+from edgert.pipeline.model_plan import ModelPlan
+from edgert.schedule.batcher import Batcher, Drop
+from edgert.schedule.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+OpenModel = Callable[[ModelPlan, ModelVersion], LoadedModel]
+
+
+class ModelState(msgspec.Struct, frozen=True):
+    """What subscribers are told of a model; words of the Inference Server."""
+
+    state: str  # LOADING, READY, UNAVAILABLE
+    versions: tuple[int, ...] = ()
+    reason: str = ""
+
+
+class ModelSet:
+    """Loads and unloads while frames flow. `on_state` hears of every change."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        open_model: OpenModel,
+        attach: Callable[[LoadedModel], None],
+        on_drop: Drop,
+        on_state: Callable[[str, ModelState], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._open_model = open_model
+        self._attach = attach
+        self._on_drop = on_drop
+        self._on_state = on_state
+        self._current: dict[str, LoadedModel] = {}
+        self._change = threading.Lock()
+        self.states: dict[str, ModelState] = {}
+
+    def get(self, reference: str) -> LoadedModel | None:
+        """Return the model for `name` (its newest loaded version) or `name/version`. Any thread."""
+        return self._current.get(reference)
+
+    def loaded(self) -> list[LoadedModel]:
+        """Return every loaded version once."""
+        return [model for reference, model in self._current.items() if "/" in reference]
+
+    def load(self, plan: ModelPlan) -> None:
+        """Load the chosen versions, warm them, then let them take the place of those loaded before.
+
+        Frames admitted before the change are answered by the old versions, which then go. If a
+        version cannot be loaded, everything stays as it was.
+
+        Raises:
+            ModelError, ConfigError, OutOfDeviceMemoryError: as `open_model` says.
+        """
+        name = plan.entry.name
+        with self._change:
+            self._report(name, "LOADING", "")
+            try:
+                models = self._open_all(plan)
+            except EdgertError as error:
+                self._report(name, "READY" if name in self._current else "UNAVAILABLE", str(error))
+                raise
+            self._switch(name, models)
+
+    def unload(self, name: str, timeout_s: float = 30.0) -> None:
+        """Refuse new frames for a model, let those admitted finish, free it."""
+        with self._change:
+            self._switch(name, [], timeout_s)
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Unload every model."""
+        for name in [reference for reference in self._current if "/" not in reference]:
+            self.unload(name, timeout_s)
+
+    def is_idle(self) -> bool:
+        """No frame waits, runs or is being decoded."""
+        return self._scheduler.between_batches(lambda: all(model.is_idle for model in self.loaded()))
+
+    def _open_all(self, plan: ModelPlan) -> list[LoadedModel]:
+        with ExitStack() as undo:
+            models = []
+            for version in plan.entry.chosen_versions():
+                started = time.monotonic()
+                model = self._open_model(plan, version)
+                undo.callback(model.close)
+                models.append(model)
+                took_s = time.monotonic() - started
+                lanes = len(model.lanes)
+                log.info(
+                    "model %s version %d loaded in %.2f s, %d lanes",
+                    model.name,
+                    version.number,
+                    took_s,
+                    lanes,
+                )
+            undo.pop_all()
+            return models
+
+    def _switch(self, name: str, models: list[LoadedModel], timeout_s: float = 30.0) -> None:
+        old = [model for model in self.loaded() if model.name == name]
+        for model in models:
+            model.batcher = Batcher(model.policy, self._on_drop, model.batch_key)
+            model.on_done = self._scheduler.wake
+            self._attach(model)
+            self._scheduler.add(model)
+        kept = {ref: model for ref, model in self._current.items() if ref.partition("/")[0] != name}
+        added = {f"{name}/{model.version}": model for model in models}
+        newest = {name: models[-1]} if models else {}
+        self._current = {**kept, **added, **newest}
+        self._report(name, "READY" if models else "UNAVAILABLE", "" if models else "unloaded")
+        for model in old:
+            self._retire(model, timeout_s)
+
+    def _retire(self, model: LoadedModel, timeout_s: float) -> None:
+        """Let a model that gets no more frames finish, then free it."""
+        model.batcher.close()
+        if not self._wait_idle(model, timeout_s):
+            model.batcher.drop_all("unloaded")
+            if not self._wait_idle(model, timeout_s):
+                raise BusyError(f"Model {model.name}: a batch has been in flight for {2 * timeout_s} s.")
+        self._scheduler.remove(model)
+        model.close()
+        log.info("model %s version %d freed", model.name, model.version)
+
+    def _wait_idle(self, model: LoadedModel, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not self._scheduler.between_batches(lambda: model.is_idle):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.002)
+        return True
+
+    def _report(self, name: str, state: str, reason: str) -> None:
+        versions = tuple(model.version for model in self.loaded() if model.name == name)
+        self.states[name] = ModelState(state, versions, reason)
+        self._on_state(name, self.states[name])

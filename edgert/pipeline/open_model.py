@@ -1,0 +1,97 @@
+"""From a model's plan to the model at work: engine, decoder, preparer, lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from edgert.decode.factory import open_decoder
+from edgert.device.memory import Buffer
+from edgert.errors import ConfigError, ModelError
+from edgert.execute.engine import Engine, EngineInfo
+from edgert.execute.noop_engine import NoopEngine
+from edgert.models.config_pbtxt import complete
+from edgert.models.model_config import ModelConfig
+from edgert.models.store import ModelVersion
+from edgert.models.tensor_spec import TensorSpec
+from edgert.pipeline.loaded_model import LoadedModel, Preparer
+from edgert.pipeline.model_plan import ModelPlan
+from edgert.prepare.skip import SkipPreparer
+from edgert.schedule.batcher import BatchPolicy
+
+Allocate = Callable[[int], Buffer]
+
+
+def open_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: Allocate) -> LoadedModel:
+    """Load one version, check it against its configuration, and run every lane once.
+
+    Raises:
+        ModelError: engine, configuration, labels and decoder do not fit together.
+        OutOfDeviceMemoryError: the lanes' buffers do not fit.
+    """
+    with ExitStack() as undo:
+        engine = _load_engine(plan, version, threads, allocate)
+        undo.callback(engine.close)
+        info = engine.info
+        config = complete(plan.entry.config, info.inputs, info.outputs, info.batches)
+        image_input = _image_input(plan, info)
+        decoder = open_decoder(plan.settings.decode, plan.entry.labels(), info.outputs)
+        policy = _policy(config, info)
+        model = LoadedModel(
+            plan.entry.name,
+            version.number,
+            engine,
+            decoder,
+            lambda: _open_preparer(plan, image_input, info),
+            policy,
+            image_input,
+        )
+        undo.pop_all()
+        undo.callback(model.close)
+        model.open_lanes(plan.lanes)
+        undo.pop_all()
+        return model
+
+
+def _load_engine(plan: ModelPlan, version: ModelVersion, threads: int, allocate: Allocate) -> Engine:
+    if plan.runtime == "noop":
+        return NoopEngine(*plan.entry.config.tensor_specs())
+    file = plan.entry.engine_file(version)
+    if plan.runtime == "onnxruntime":
+        try:
+            from edgert.execute.onnx_engine import load_onnx_engine  # its import takes a third of a second
+        except ImportError as error:
+            raise ConfigError(f"{file}: needs onnxruntime. Run: pip install 'edgert[host]'") from error
+        return load_onnx_engine(file, plan.settings.engine.threads or threads, allocate)
+    raise ConfigError(f"{file}: runtime {plan.runtime!r} is not built into this version of edgert.")
+
+
+def _policy(config: ModelConfig, info: EngineInfo) -> BatchPolicy:
+    batching = config.dynamic_batching
+    if info.fixed_batch is not None or not config.max_batch_size:
+        return BatchPolicy(info.fixed_batch or 1)
+    if batching is None:
+        return BatchPolicy(config.max_batch_size)
+    delay_ns = batching.max_queue_delay_us * 1000
+    return BatchPolicy(config.max_batch_size, batching.preferred_batch_sizes, delay_ns)
+
+
+def _image_input(plan: ModelPlan, info: EngineInfo) -> TensorSpec:
+    """Return the input that takes the picture; the others edgert could not fill."""
+    wanted = plan.settings.prepare.input
+    names = [spec.name for spec in info.inputs]
+    if len(names) != 1:
+        raise ModelError(f"Model {plan.entry.name}: inputs are {names}; edgert fills one picture, no others.")
+    if wanted is not None and wanted != names[0]:
+        raise ModelError(f"Model {plan.entry.name}: [prepare] input is {wanted!r}, the engine has {names}.")
+    return info.inputs[0]
+
+
+def _open_preparer(plan: ModelPlan, spec: TensorSpec, info: EngineInfo) -> Preparer:
+    has_batch_axis = info.batches or info.fixed_batch is not None
+    item_shape = spec.shape[1:] if has_batch_axis else spec.shape
+    if info.runtime == "noop":
+        return SkipPreparer(item_shape)
+    from edgert.prepare.convert import Preparer as Convert  # OpenCV only where pictures are prepared
+
+    return Convert(plan.settings.prepare, item_shape, spec.dtype)

@@ -1,0 +1,140 @@
+"""Which batch on which lane: one thread that submits to all lanes and collects what they complete."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from edgert.schedule.batcher import Batcher, Waiting
+
+T = TypeVar("T")
+
+
+class LanePort(Protocol):
+    """What the scheduler asks of a lane; see `execute.engine.Lane`."""
+
+    def acquire(self) -> Any | None:
+        """Return a free buffer set, if the lane takes a batch now."""
+
+    def poll(self) -> list[Any]:
+        """Return what completed."""
+
+    def release(self, buffers: Any) -> None:
+        """Give back a buffer set."""
+
+
+class ModelPort(Protocol):
+    """One loaded model: where its frames wait, its lanes, and what to do before and after."""
+
+    batcher: Batcher
+    lanes: Sequence[LanePort]
+
+    def submit(self, lane: Any, buffers: Any, waiting: list[Waiting]) -> None:
+        """Start a batch on the lane."""
+
+    def complete(self, lane: Any, completed: Any) -> None:
+        """Hand a completed batch on."""
+
+
+class Scheduler:
+    """Runs batches on lanes until stopped. Wake it whenever a frame, a lane or a buffer set is new."""
+
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._is_awake = False
+        self._models: tuple[ModelPort, ...] = ()
+        self._lock = threading.Lock()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
+
+    @property
+    def thread(self) -> threading.Thread:
+        """The submitter thread."""
+        return self._thread
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Let the scheduler look again. Any thread; cheap when it is awake already."""
+        if not self._is_awake:
+            self._is_awake = True
+            self._wakes.put(None)
+
+    def add(self, model: ModelPort) -> None:
+        """Schedule for one more model."""
+        with self._lock:
+            self._models = (*self._models, model)
+        self.wake()
+
+    def remove(self, model: ModelPort) -> None:
+        """Forget a model that has nothing waiting and nothing in flight."""
+        with self._lock:
+            self._models = tuple(kept for kept in self._models if kept is not model)
+
+    def between_batches(self, question: Callable[[], T]) -> T:
+        """Return the answer to a question asked while no batch is half submitted or half collected."""
+        with self._lock:
+            return question()
+
+    def stop(self) -> None:
+        """End the thread. Nothing may be in flight."""
+        self._is_stopping = True
+        self._wakes.put(None)
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        due_ns: int | None = None
+        while not self._is_stopping:
+            self._sleep(due_ns)
+            now_ns = self._clock()
+            with self._lock:
+                for model in self._models:
+                    self._collect(model)
+                    self._feed(model, now_ns)
+                due_ns = self._next_due_ns(now_ns)
+
+    def _sleep(self, due_ns: int | None) -> None:
+        """Wait for a wake or until `due_ns`, unless woken already."""
+        timeout = None if due_ns is None else max(0.0, (due_ns - self._clock()) / 1e9)
+        try:
+            self._wakes.get(timeout=timeout)
+        except Empty:
+            return
+        self._is_awake = False  # from here on a wake means another look
+
+    def _next_due_ns(self, now_ns: int) -> int | None:
+        """Return when an incomplete batch has to go; those due at `now_ns` wait for a lane instead."""
+        dues = [model.batcher.due_ns() for model in self._models]
+        return min((due for due in dues if due is not None and due > now_ns), default=None)
+
+    @staticmethod
+    def _collect(model: ModelPort) -> None:
+        for lane in model.lanes:
+            for completed in lane.poll():
+                model.complete(lane, completed)
+
+    def _feed(self, model: ModelPort, now_ns: int) -> None:
+        """Give every lane a batch, then every lane that takes one a second, while frames are due."""
+        is_fed = True
+        while is_fed:
+            is_fed = False
+            for lane in model.lanes:
+                is_fed |= self._feed_lane(model, lane, now_ns)
+
+    @staticmethod
+    def _feed_lane(model: ModelPort, lane: LanePort, now_ns: int) -> bool:
+        if not model.batcher.waiting or (buffers := lane.acquire()) is None:
+            return False
+        batch = model.batcher.take(now_ns)
+        if batch:
+            model.submit(lane, buffers, batch)
+        else:
+            lane.release(buffers)
+        return bool(batch)
