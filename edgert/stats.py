@@ -38,12 +38,13 @@ class Tally:
 
 
 class LatencySummary(msgspec.Struct, frozen=True):
-    """Milliseconds. `count` and `max_ms` cover all samples, percentiles the newest `WINDOW`."""
+    """Milliseconds. Percentiles are of the newest `Latency.WINDOW` samples, the rest is of all."""
 
     count: int
     p50_ms: float
     p99_ms: float
     max_ms: float
+    sum_ms: float
 
 
 class Latency:
@@ -65,19 +66,15 @@ class Latency:
         self._sum_ns += duration_ns
         self._max_ns = max(self._max_ns, duration_ns)
 
-    @property
-    def sum_ns(self) -> int:
-        """Sum of all durations ever added."""
-        return self._sum_ns
-
     def summary(self) -> LatencySummary:
         """Return count, percentiles (nearest rank) and maximum; zeros before the first sample."""
         kept = sorted(self._ring[: min(self._written, self.WINDOW)])
         if not kept:
-            return LatencySummary(0, 0.0, 0.0, 0.0)
+            return LatencySummary(0, 0.0, 0.0, 0.0, 0.0)
         ranks = (kept[int(q * (len(kept) - 1) + 0.5)] for q in (0.50, 0.99))
         p50, p99 = (round(ns / 1e6, 3) for ns in ranks)
-        return LatencySummary(self._written, p50, p99, round(self._max_ns / 1e6, 3))
+        most, total = (round(ns / 1e6, 3) for ns in (self._max_ns, self._sum_ns))
+        return LatencySummary(self._written, p50, p99, most, total)
 
 
 class CopyCounts:
@@ -126,3 +123,16 @@ def proportional_set_bytes(pid: int | None = None) -> int:
     """Return the PSS of a process (this one by default) from /proc/PID/smaps_rollup."""
     text = Path(f"/proc/{pid or 'self'}/smaps_rollup").read_text()
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
+
+
+def stage_cpu_s() -> dict[str, float]:
+    """Return the CPU seconds of this process's threads, summed by stage: a thread's name up to `:`."""
+    seconds: dict[str, float] = {}
+    for thread in threading.enumerate():
+        stage = thread.name.partition(":")[0]
+        try:
+            on_cpu_ns = int(Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text().split()[0])
+        except OSError:  # the thread has just ended, or the kernel keeps no such count
+            continue
+        seconds[stage] = round(seconds.get(stage, 0.0) + on_cpu_ns / 1e9, 6)
+    return seconds

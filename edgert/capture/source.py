@@ -11,7 +11,7 @@ from edgert.frames.slots import Slot
 
 
 class Captured(msgspec.Struct, gc=False):
-    """What a source says of the picture it just wrote into a slot."""
+    """What a source says of the picture it just wrote into a slot, or discarded."""
 
     format: str
     height: int
@@ -26,12 +26,13 @@ class Source(Protocol):
     """Delivers frames, one at a time, to the one thread that opened it."""
 
     def open(self) -> None:
-        """Connect. May be called again after `close`. Raises SourceError."""
+        """Connect, or begin to. May be called again after `close`. Raises SourceError."""
 
     def read(self, slot: Slot | None, timeout_s: float) -> Captured | None:
         """Write the next frame into `slot` (`slot.fit(shape)` gives the array), or discard it if None.
 
-        Blocks at most about `timeout_s`; returns None if no frame came, or if it was discarded.
+        Blocks at most about `timeout_s`; returns None if no frame came. A discarded frame is described
+        like any other, so that it can be counted and its sender refused.
 
         Raises:
             FrameError: this frame was refused and is gone; the source goes on.
@@ -43,4 +44,4 @@ class Source(Protocol):
         """Disconnect and free everything. Allowed at any time, also when not open."""
 
     def take_counts(self) -> dict[str, int]:
-        """Return and reset what the source counted by itself, by name (`gap`, `foreign_message`, ...)."""
+        """Return and reset what the source lost by itself, by name (`gap`, `unsent_answer`, ...)."""

@@ -28,7 +28,9 @@ class HostDriver:
     def allocate(self, size_bytes: int) -> Buffer:
         """Return page-aligned anonymous memory; pages that are never written cost nothing."""
         self.budget.take(size_bytes)
-        return Buffer(np.frombuffer(mmap.mmap(-1, max(size_bytes, 1)), np.uint8)[:size_bytes], self.budget.give_back)
+        return Buffer(
+            np.frombuffer(mmap.mmap(-1, max(size_bytes, 1)), np.uint8)[:size_bytes], self.budget.give_back
+        )
 
     def attributes(self) -> dict[str, str | int]:
         """Return the machine's name and its usable cores."""

@@ -62,6 +62,11 @@ class Channel(Generic[T]):
             self._items.clear()
             return items
 
+    def take_nowait(self) -> T | None:
+        """Take the oldest without waiting; None if there is none."""
+        with self._changed:
+            return self._items.popleft() if self._items else None
+
     def put_back(self, items: list[T]) -> None:
         """Return taken items to the front, in order; what does not fit is dropped, oldest first."""
         with self._changed:

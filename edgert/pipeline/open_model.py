@@ -30,7 +30,7 @@ def open_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: A
         OutOfDeviceMemoryError: the lanes' buffers do not fit.
     """
     with ExitStack() as undo:
-        engine = _load_engine(plan, version, threads, allocate)
+        engine = load_engine(plan, version, threads, allocate)
         undo.callback(engine.close)
         info = engine.info
         config = complete(plan.entry.config, info.inputs, info.outputs, info.batches)
@@ -53,7 +53,8 @@ def open_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: A
         return model
 
 
-def _load_engine(plan: ModelPlan, version: ModelVersion, threads: int, allocate: Allocate) -> Engine:
+def load_engine(plan: ModelPlan, version: ModelVersion, threads: int, allocate: Allocate) -> Engine:
+    """Load a version's engine file with the runtime that the plan names. Raises ModelError, ConfigError."""
     if plan.runtime == "noop":
         return NoopEngine(*plan.entry.config.tensor_specs())
     file = plan.entry.engine_file(version)

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
-from typing import Protocol
 
 from edgert.errors import EdgertError, ModelError
 from edgert.execute.engine import Completed, Lane
@@ -16,21 +15,11 @@ from edgert.frames.result import Output, Result
 from edgert.pipeline.link import Link
 from edgert.pipeline.loaded_model import Batch, LoadedModel
 from edgert.pipeline.model_set import ModelSet
-from edgert.publish.sink import Sink
+from edgert.publish.sink import Sink, Tap
 from edgert.schedule.route import Route
 from edgert.schedule.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
-
-
-class Tap(Protocol):
-    """Wants some frames with their pixels; see `publish.tap`."""
-
-    def wants(self, source: str, now_mono_ns: int) -> bool:
-        """Say whether this source's next frame is wanted."""
-
-    def offer(self, frame: Frame, result: Result) -> None:
-        """Take a copy of the frame with its result."""
 
 
 class Pipeline:
@@ -58,7 +47,7 @@ class Pipeline:
         """Commit a captured frame's slot and let it wait for the models that its source feeds.
 
         Raises:
-            ModelError: the frame asks for a model that its source does not feed; its slot is free again.
+            ModelError: the frame asks for a model that its source does not feed; the slot is still WRITING.
         """
         links = self._chosen_links(frame)
         now_ns = time.monotonic_ns()
@@ -116,7 +105,6 @@ class Pipeline:
             return list(own.values())
         if frame.model in own:
             return [own[frame.model]]
-        frame.slot.abandon()
         said = "none" if frame.model is None else repr(frame.model)
         raise ModelError(f"The request names model {said}; source {frame.source!r} feeds {', '.join(own)}.")
 

@@ -1,0 +1,226 @@
+"""The loop that moves one source's frames into slots."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from edgert.capture.connection import Connection
+from edgert.capture.options import SourceOptions
+from edgert.capture.pace import Clock
+from edgert.capture.source import Captured, Source
+from edgert.capture.state import SourceState, SourceStats
+from edgert.errors import (
+    BusyError,
+    EdgertError,
+    EndOfSourceError,
+    FrameError,
+    OutOfDeviceMemoryError,
+    SourceError,
+)
+from edgert.frames.frame import Frame
+from edgert.frames.slots import Slot, SlotRing, SlotState
+
+log = logging.getLogger(__name__)
+
+SLICE_S = 0.2  # longest wait before stop and pause are looked at
+NO_SLOT_SLICE_S = 0.005  # longest wait for a frame that would be thrown away for want of a slot
+TIDY_MASK = 63  # slower numbers are brought up to date every 64 frames
+WARNING_INTERVAL_NS = 60_000_000_000  # refused frames are warned of once in this time
+
+
+class Capture:
+    """One thread that reads one source until it ends or `stop` is called.
+
+    `deliver` gets each frame with its slot still WRITING, and commits it. `make_room`, asked under
+    `latest` when no slot is free, gives up the oldest waiting frame and says whether there was one.
+    `on_state` hears every change with its reason, `on_end` once that no frame will come any more,
+    with the error if one was the cause. All of them are called from the capture thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        ring: SlotRing,
+        options: SourceOptions,
+        deliver: Callable[[Frame], None],
+        *,
+        make_room: Callable[[], bool] = lambda: False,
+        on_state: Callable[[SourceState, str], None] = lambda _state, _reason: None,
+        on_end: Callable[[Exception | None], None] = lambda _error: None,
+        clock: Clock | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = name
+        self._source = source
+        self._ring = ring
+        self._deliver = deliver
+        self._make_room = make_room
+        self._on_end = on_end
+        self._clock = clock or Clock()
+        self._blocks = options.chosen_policy() == "every"
+        self._connection = Connection(
+            name, source, options, clock=self._clock, on_state=on_state, jitter=jitter
+        )
+        self.stats: SourceStats = self._connection.stats
+        self._thread = threading.Thread(target=self.run, name=f"capture-{name}", daemon=True)
+        self._wake = threading.Event()
+        self._is_stopping = False
+        self._is_paused = False
+        self._slot: Slot | None = None  # acquired, waiting for a frame
+        self._seq = 0
+        self._warned_ns = -WARNING_INTERVAL_NS
+
+    def start(self) -> None:
+        """Begin to capture."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Stop reading and close the source. Raises BusyError if its thread hangs."""
+        self._is_stopping = True
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            raise BusyError(f"Source {self.name} has not stopped within {timeout_s:g} s.")
+
+    def pause(self) -> None:
+        """Close the source until `resume`. Returns at once; the state becomes `disabled`."""
+        self._is_paused = True
+        self._wake.set()
+
+    def resume(self) -> None:
+        """Open the source again."""
+        self._is_paused = False
+        self._wake.set()
+
+    def run(self) -> None:
+        """Read until the end. This is what the thread does; a test calls it directly."""
+        failure: Exception | None = None
+        try:
+            while not self._is_stopping:
+                self._turn()
+        except EndOfSourceError as end:
+            self._connection.end(str(end))
+        except Exception as error:  # noqa: BLE001 - a thread's last line: the pipeline must hear of it
+            failure = error
+            self._connection.end(f"{type(error).__name__}: {error}")
+        self._leave()
+        if self.stats.state == "ended":
+            self._on_end(failure)
+
+    def _turn(self) -> None:
+        """Do the next thing: rest, connect, or read one frame."""
+        try:
+            if self._is_paused:
+                self._rest()
+            elif not self._connection.is_open:
+                self._connect()
+            else:
+                self._step()
+        except EndOfSourceError:
+            raise
+        except (FrameError, OutOfDeviceMemoryError) as error:
+            self._refused(error)
+        except SourceError as error:
+            self._connection.lose(error)
+
+    def _rest(self) -> None:
+        self._connection.disable()
+        while self._is_paused and not self._is_stopping:
+            self._pause_for(SLICE_S)
+        if not self._is_stopping:
+            self._connection.enable()
+
+    def _connect(self) -> None:
+        pause_s = self._connection.retry_s()
+        if not pause_s or not self._pause_for(pause_s):
+            self._connection.open()
+
+    def _pause_for(self, duration_s: float) -> bool:
+        """Wait; return True at once if stop, pause or resume is called meanwhile."""
+        self._wake.clear()
+        return self._is_stopping or self._clock.wait(self._wake, duration_s)
+
+    def _step(self) -> None:
+        slot = self._slot
+        if slot is None:
+            slot = self._slot = self._acquire()
+            if slot is None and self._blocks:
+                return
+        captured = self._source.read(slot, SLICE_S if slot is not None else NO_SLOT_SLICE_S)
+        if captured is None:
+            self._tidy()
+            self._connection.watch_silence()
+        else:
+            self._take(captured, slot)
+
+    def _acquire(self) -> Slot | None:
+        if self._blocks:
+            return self._ring.acquire_write(SLICE_S)
+        slot = self._ring.acquire_write()
+        if slot is None and self._make_room():
+            slot = self._ring.acquire_write()
+        return slot
+
+    def _take(self, captured: Captured, slot: Slot | None) -> None:
+        seq = self._seq
+        self._seq = self.stats.frames = seq + 1
+        self._connection.heard(captured.captured_mono_ns)
+        if slot is None:
+            self._give_up(captured, "no_slot", BusyError("Every slot of this source is in use; try again."))
+        else:
+            self._slot = None
+            self._hand_on(captured, slot, seq)
+        if not seq & TIDY_MASK:
+            self._tidy()
+
+    def _hand_on(self, captured: Captured, slot: Slot, seq: int) -> None:
+        frame = Frame(
+            self.name,
+            seq,
+            captured.format,
+            captured.height,
+            captured.width,
+            captured.captured_mono_ns,
+            captured.captured_utc_ns,
+            slot,
+            captured.model,
+            captured.reply,
+        )
+        try:
+            self._deliver(frame)
+        except EdgertError as error:
+            if slot.state is SlotState.WRITING:
+                self._ring.abandon(slot)
+            self._give_up(captured, error.status, error)
+
+    def _give_up(self, captured: Captured, reason: str, error: EdgertError) -> None:
+        self.stats.refused.add(reason)
+        if captured.reply is not None:
+            captured.reply.refuse(error)
+
+    def _refused(self, error: EdgertError) -> None:
+        """Count a frame that the source refused; its sender was told by the source."""
+        self.stats.refused.add(error.status)
+        now_ns = self._clock.monotonic_ns()
+        is_due = now_ns - self._warned_ns >= WARNING_INTERVAL_NS
+        self._warned_ns = now_ns if is_due else self._warned_ns
+        level = logging.WARNING if is_due else logging.DEBUG
+        log.log(level, "source %s: frame refused: %s", self.name, error)
+
+    def _tidy(self) -> None:
+        self.stats.cpu_ns = time.thread_time_ns()
+        for name, count in self._source.take_counts().items():
+            self.stats.refused.add(name, count)
+
+    def _leave(self) -> None:
+        self._connection.close()
+        self._tidy()
+        if self._slot is not None:
+            self._ring.abandon(self._slot)
+            self._slot = None

@@ -1,0 +1,193 @@
+"""The `edgert` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edgert import __version__
+from edgert.errors import EdgertError
+from edgert.exit_codes import ExitCode, exit_code_of
+
+_EXAMPLES = {
+    "": """examples:
+  edgert demo                       the main job on real clips, nothing to prepare
+  edgert check door.toml            is this pipeline file right?
+  edgert run door.toml              run it until SIGTERM or Ctrl-C
+  edgert doctor                     what does this machine have, and what is missing?""",
+    "run": """examples:
+  edgert run door.toml
+  edgert run door.toml --set sources.door.uri=v4l2:/dev/video2 --set service.log_level=debug
+signals: TERM and INT drain and stop, a second one forces; HUP reloads the models""",
+    "check": """examples:
+  edgert check door.toml
+  edgert check door.toml --set models.coco.decode.score_min=0.4""",
+    "models": """examples:
+  edgert models door.toml                  what the store has and what would be served
+  edgert models door.toml --load coco      load or reload it in the running service (http.control)
+  edgert models door.toml --unload coco""",
+    "doctor": """examples:
+  edgert doctor
+  edgert doctor --run                      run a tiny engine through the whole line""",
+    "inspect": """examples:
+  edgert inspect store/coco
+  edgert inspect store/coco/1/model.onnx""",
+    "demo": """examples:
+  edgert demo
+  edgert demo --seconds 60 --snapshots pictures""",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return ExitCode.OK
+    try:
+        return int(options.command(options))
+    except EdgertError as error:
+        print(f"edgert: {error}", file=sys.stderr)
+        return exit_code_of(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        sys.stderr.close()
+        return ExitCode.OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edgert",
+        description="Runs your own engines on your own cameras and publishes the results over MQTT.",
+        epilog=_EXAMPLES[""],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edgert {__version__}")
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, help_text, command, add_arguments in _COMMANDS:
+        sub = commands.add_parser(
+            name,
+            help=help_text,
+            description=help_text,
+            epilog=_EXAMPLES[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add_arguments(sub)
+        sub.set_defaults(command=command)
+    return parser
+
+
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a pipeline file (TOML)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a key of it",
+    )
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    _add_file(parser)
+    change = parser.add_mutually_exclusive_group()
+    change.add_argument("--load", metavar="MODEL", help="load or reload a model in the running service")
+    change.add_argument("--unload", metavar="MODEL", help="unload a model in the running service")
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", action="store_true", help="run a tiny engine through the whole line")
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", type=Path, metavar="PATH", help="a model's folder in a store, or an engine file"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long to run (default 10)")
+    parser.add_argument("--snapshots", type=Path, metavar="DIR", help="write annotated frames there")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="where fetched material is kept")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from edgert.logs import set_up_logging
+    from edgert.pipeline.file import PipelineFile
+    from edgert.service import Service
+
+    file = PipelineFile.load(options.file, options.overrides)
+    set_up_logging(file.options.service.log, file.options.service.log_level)
+    file.check()
+    return Service(file).run()
+
+
+def _check(options: argparse.Namespace) -> int:
+    from edgert.pipeline.file import PipelineFile
+
+    file = PipelineFile.load(options.file, options.overrides)
+    problems = list(file.problems())
+    for warning in file.warnings():
+        print(f"warning: {warning}", file=sys.stderr)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not problems:
+        print(
+            f"{options.file}: {len(file.options.sources)} sources, {len(file.model_names)} models: all right"
+        )
+    return ExitCode.CONFIG if problems else ExitCode.OK
+
+
+def _models(options: argparse.Namespace) -> int:
+    from edgert.models_command import change_model, list_models
+
+    if options.load or options.unload:
+        return change_model(
+            options.file, options.overrides, options.load or options.unload, bool(options.load)
+        )
+    return list_models(options.file, options.overrides)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from edgert.doctor import examine, run_test
+
+    return run_test() if options.run else examine()
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from edgert.inspect import inspect_path
+
+    return inspect_path(options.path, as_json=options.json)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from edgert.demo.demo import run_demo
+
+    return run_demo(options.seconds, options.snapshots, options.cache)
+
+
+_Command = Callable[[argparse.Namespace], int]
+_COMMANDS: tuple[tuple[str, str, _Command, Callable[[argparse.ArgumentParser], None]], ...] = (
+    ("run", "Run a pipeline file as a service.", _run, _add_file),
+    ("check", "Check a pipeline file with its models, without opening any device.", _check, _add_file),
+    ("models", "List a pipeline's models, or change them in the running service.", _models, _add_models),
+    ("doctor", "Say what this machine has for edgert and what is missing.", _doctor, _add_doctor),
+    (
+        "inspect",
+        "Say what is in a model: tensors, versions, settings, whether it runs here.",
+        _inspect,
+        _add_inspect,
+    ),
+    ("demo", "Fetch real models and clips and run the main job on them.", _demo, _add_demo),
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

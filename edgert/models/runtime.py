@@ -1,0 +1,96 @@
+"""Which runtime executes a model: what edgert.toml says, else config.pbtxt, else the engine file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edgert.config import Document
+from edgert.errors import ModelError
+from edgert.models.model_config import ModelConfig
+
+
+class Family(msgspec.Struct, frozen=True):
+    """What the Inference Server calls a kind of engine, and how its files are named; the default first."""
+
+    platform: str
+    backend: str
+    filename: str
+    suffixes: tuple[str, ...]
+
+
+TENSORRT = Family("tensorrt_plan", "tensorrt", "model.plan", (".plan", ".engine", ".trt"))
+ONNX = Family("onnxruntime_onnx", "onnxruntime", "model.onnx", (".onnx", ".ort"))
+NOOP = Family("", "", "", ())
+
+FAMILY_OF_RUNTIME = {
+    "tensorrt": TENSORRT,
+    "tensorrt_lean": TENSORRT,
+    "tensorrt_dispatch": TENSORRT,
+    "tensorrt_rtx": TENSORRT,
+    "onnxruntime": ONNX,
+    "noop": NOOP,
+}
+
+
+def runtime_of(config: ModelConfig, settings: Document, engine_file: Path | None = None) -> str:
+    """Return the runtime's name, a key of `FAMILY_OF_RUNTIME`.
+
+    Raises:
+        ModelError: what is stated is not one of them, contradicts itself, or nothing tells.
+    """
+    runtime = stated_runtime(config, settings)
+    suffix = engine_file.suffix.lower() if engine_file else ""
+    known = [name for name, family in FAMILY_OF_RUNTIME.items() if suffix in family.suffixes]
+    if runtime or known:
+        return runtime or known[0]
+    raise ModelError(
+        f"{config.file}: neither platform nor backend is given, and {engine_file or 'no engine file'} "
+        f"does not tell. Give platform: {_quoted(TENSORRT.platform)} or {_quoted(ONNX.platform)}, "
+        f"or [engine] runtime in {settings.path}"
+    )
+
+
+def stated_runtime(config: ModelConfig, settings: Document) -> str:
+    """Return what edgert.toml or else config.pbtxt states; empty if neither does. Raises ModelError."""
+    engine = settings.tree.get("engine", {})
+    runtime = engine.get("runtime", "") if isinstance(engine, dict) else ""
+    if not runtime:
+        return _runtime_of_platform(config)
+    if not isinstance(runtime, str) or runtime not in FAMILY_OF_RUNTIME:
+        raise ModelError(
+            f"{settings.path}: engine.runtime = {runtime!r}: expected one of {', '.join(FAMILY_OF_RUNTIME)}"
+        )
+    return runtime
+
+
+def platform_of(runtime: str) -> tuple[str, str]:
+    """Return the Inference Server's platform and backend of a runtime; empty for one it does not have."""
+    family = FAMILY_OF_RUNTIME.get(runtime, NOOP)
+    return family.platform, family.backend
+
+
+def _runtime_of_platform(config: ModelConfig) -> str:
+    by_platform = {family.platform: family for family in (TENSORRT, ONNX)}
+    by_backend = {family.backend: family for family in (TENSORRT, ONNX)}
+    platform = by_platform.get(config.platform)
+    backend = by_backend.get(config.backend)
+    if config.platform and not platform:
+        raise _unsupported(config, "platform", config.platform, list(by_platform))
+    if config.backend and not backend:
+        raise _unsupported(config, "backend", config.backend, list(by_backend))
+    if platform and backend and platform is not backend:
+        raise _unsupported(config, "backend", config.backend, [platform.backend])
+    family = platform or backend
+    return family.backend if family else ""
+
+
+def _unsupported(config: ModelConfig, field: str, found: str, expected: list[str]) -> ModelError:
+    return ModelError(
+        f"{config.file}: field {field}: found {found!r}, expected {' or '.join(map(_quoted, expected))}"
+    )
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'

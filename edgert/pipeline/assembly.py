@@ -1,0 +1,169 @@
+"""Opens and joins the parts that a pipeline file names, and counts them together."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Protocol
+
+from edgert.capture.state import SourceState
+from edgert.device.host import HostDriver
+from edgert.device.memory import Budget
+from edgert.errors import ConfigError
+from edgert.models.store import ModelVersion
+from edgert.pipeline.file import PipelineFile
+from edgert.pipeline.link import Link
+from edgert.pipeline.loaded_model import LoadedModel
+from edgert.pipeline.model_plan import ModelPlan
+from edgert.pipeline.model_set import ModelSet, ModelState
+from edgert.pipeline.open_model import open_model
+from edgert.pipeline.pipeline import Pipeline
+from edgert.pipeline.report import MemoryReport, ModelReport, Report, SourceReport
+from edgert.pipeline.running_source import RunningSource
+from edgert.publish.factory import open_sink, open_tap
+from edgert.publish.options import TapOptions
+from edgert.publish.payload import ResultEncoder
+from edgert.publish.sink import Announcer, Sink, Tap
+from edgert.stats import proportional_set_bytes, stage_cpu_s
+
+CLOSE_SINKS_S = 5.0
+
+
+class Observer(Protocol):
+    """Hears of changes, on the thread that made them."""
+
+    def source_changed(self, source: str, state: SourceState, reason: str) -> None:
+        """A source changed its state."""
+
+    def model_changed(self, model: str, state: ModelState) -> None:
+        """A model was loaded, unloaded, or could not be."""
+
+
+class Assembly:
+    """All parts of one running pipeline file. Each `open_*` leaves on the stack what undoes it."""
+
+    def __init__(self, file: PipelineFile, boot: str, observer: Observer) -> None:
+        self.boot = boot
+        self.announcers: list[Announcer] = []
+        self._file = file
+        self._observer = observer
+        self._started = time.monotonic()
+        self._driver = HostDriver(Budget(file.options.service.memory_mb << 20))
+        self._sinks: dict[str, Sink] = {}
+        self._taps: dict[str, Tap] = {}
+        self._sources: dict[str, RunningSource] = {}
+        self._links = {name: self._make_links(name) for name in file.options.sources}
+        self._threads = 1
+        self.pipeline: Pipeline
+        self.models: ModelSet
+
+    def open_sinks(self, undo: ExitStack) -> None:
+        """Open every sink. Raises ConfigError."""
+        node, resolve = self._file.options.node, self._file.document.resolve
+        for name, options in self._file.options.sinks.items():
+            if isinstance(options, TapOptions):
+                self._taps[name] = open_tap(name, options, node, self.boot)
+                undo.callback(self._taps[name].close, CLOSE_SINKS_S)
+            else:
+                self._sinks[name] = open_sink(name, options, node, self.boot, resolve)
+                undo.callback(self._sinks[name].close, CLOSE_SINKS_S)
+        self.announcers = [sink.announcer for sink in self._sinks.values() if sink.announcer]
+
+    def open_line(self, undo: ExitStack) -> None:
+        """Start scheduling and decoding, then load the models. Raises what `open_model` does."""
+        if len(self._taps) > 1:
+            raise ConfigError(f"{self._file.document.path}: sinks: one tap is enough, not {len(self._taps)}")
+        tap = next(iter(self._taps.values()), None)
+        self.pipeline = pipeline = Pipeline(self._links, list(self._sinks.values()), tap)
+        self.models = pipeline.models = ModelSet(
+            pipeline.scheduler, self._open_model, pipeline.attach, pipeline.drop, self._observer.model_changed
+        )
+        pipeline.start()
+        undo.callback(pipeline.stop)
+        undo.callback(self.models.close)
+        plans = [self._file.plan(name) for name in self._file.model_names]
+        lanes = sum(plan.lanes * len(plan.entry.chosen_versions()) for plan in plans)
+        self._threads = max(1, len(os.sched_getaffinity(0)) // max(lanes, 1))
+        for plan in plans:
+            self.models.load(plan)
+
+    def open_sources(self, undo: ExitStack) -> None:
+        """Let frames in. A camera that is not there is no error: it is tried again."""
+        for name, options in self._file.options.sources.items():
+            source = RunningSource(
+                name,
+                options,
+                self._links[name],
+                self.pipeline,
+                self._driver.allocate,
+                ResultEncoder(self._file.options.node, self.boot),
+                self._file.document.path.parent,
+                partial(self._observer.source_changed, name),
+            )
+            self._sources[name] = source
+            undo.callback(source.close)
+        for source in self._sources.values():
+            source.start()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Take no more frames and let those admitted finish; False if some were dropped when time was up."""
+        for source in self._sources.values():
+            source.hold()
+        return self.pipeline.drain(timeout_s)
+
+    def is_ready(self) -> bool:
+        """Every model of the pipeline is loaded."""
+        states = self.models.states
+        return all(name in states and states[name].state == "READY" for name in self._file.model_names)
+
+    def have_all_ended(self) -> bool:
+        """No source has frames any more."""
+        return all(source.state == "ended" for source in self._sources.values())
+
+    def device_attributes(self) -> dict[str, Any]:
+        """Return what the device says of itself."""
+        return self._driver.attributes()
+
+    def source_report(self, name: str) -> SourceReport:
+        """Return one source's counts."""
+        return self._sources[name].report()
+
+    def report(self) -> Report:
+        """Return all counts."""
+        budget = self._driver.budget
+        return Report(
+            self._file.options.node,
+            self.boot,
+            round(time.monotonic() - self._started, 3),
+            proportional_set_bytes(),
+            MemoryReport(budget.used_bytes, budget.peak_bytes, budget.limit_bytes),
+            stage_cpu_s(),
+            {name: source.report() for name, source in self._sources.items()},
+            {name: self._model_report(name, state) for name, state in self.models.states.items()},
+            {name: sink.statistics() for name, sink in self._receivers().items()},
+        )
+
+    def _receivers(self) -> dict[str, Sink | Tap]:
+        return {**self._sinks, **self._taps}
+
+    def _model_report(self, name: str, state: ModelState) -> ModelReport:
+        versions = [model.statistics() for model in self.models.loaded() if model.name == name]
+        return ModelReport(state.state, state.reason, versions)
+
+    def _open_model(self, plan: ModelPlan, version: ModelVersion) -> LoadedModel:
+        return open_model(plan, version, self._threads, self._driver.allocate)
+
+    def _make_links(self, source: str) -> list[Link]:
+        options = self._file.options.sources[source]
+        return [
+            Link(
+                source,
+                model,
+                priority=options.priority,
+                keeps_newest_only=options.chosen_policy() == "latest",
+                max_age_ns=int((options.max_age_ms or 0) * 1e6),
+            )
+            for model in options.models
+        ]

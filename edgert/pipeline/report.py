@@ -1,0 +1,62 @@
+"""What is counted, as one tree: published on MQTT, rendered for Prometheus, printed by the demo."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edgert.capture.state import SourceState
+from edgert.frames.slots import RingStatistics
+from edgert.pipeline.link import LinkStatistics
+from edgert.pipeline.loaded_model import ModelStatistics
+from edgert.publish.sink import SinkStats
+
+
+class CopyReport(msgspec.Struct, frozen=True):
+    """Copies of one kind."""
+
+    copies: int
+    bytes: int
+
+
+class SourceReport(msgspec.Struct, frozen=True):
+    """One source; `frames` = all of `refused` + those admitted to each of `models`."""
+
+    state: SourceState
+    reason: str
+    frames: int
+    refused: dict[str, int]
+    reconnects: int
+    last_frame_age_ms: float | None  # None: there was none yet
+    slots: RingStatistics
+    copies: dict[str, CopyReport]
+    models: dict[str, LinkStatistics]
+
+
+class ModelReport(msgspec.Struct, frozen=True):
+    """One model with every version that is loaded."""
+
+    state: str
+    reason: str
+    versions: list[ModelStatistics]
+
+
+class MemoryReport(msgspec.Struct, frozen=True):
+    """Slots and tensors; `limit_bytes` 0 means none is set."""
+
+    used_bytes: int
+    peak_bytes: int
+    limit_bytes: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The whole process at one moment."""
+
+    node: str
+    boot: str
+    uptime_s: float
+    pss_bytes: int
+    memory: MemoryReport
+    stage_cpu_s: dict[str, float]
+    sources: dict[str, SourceReport]
+    models: dict[str, ModelReport]
+    sinks: dict[str, SinkStats]

@@ -1,0 +1,94 @@
+"""One source at work: its slots, its capture thread, its connections to models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edgert.capture.capture import Capture
+from edgert.capture.factory import open_source
+from edgert.capture.options import SourceOptions
+from edgert.capture.state import SourceState
+from edgert.device.memory import Buffer
+from edgert.frames.slots import SlotRing
+from edgert.pipeline.link import Link
+from edgert.pipeline.pipeline import Pipeline
+from edgert.pipeline.report import CopyReport, SourceReport
+from edgert.publish.payload import ResultEncoder
+from edgert.stats import CopyCounts
+
+
+class RunningSource:
+    """Owns a source's slots. Open from construction; frames come after `start`."""
+
+    def __init__(
+        self,
+        name: str,
+        options: SourceOptions,
+        links: Sequence[Link],
+        pipeline: Pipeline,
+        allocate: Callable[[int], Buffer],
+        encoder: ResultEncoder,
+        folder: Path,
+        on_state: Callable[[SourceState, str], None],
+    ) -> None:
+        self._links = links
+        self._copies = CopyCounts()
+        self._ring = SlotRing(options.slots, options.max_frame_bytes, allocate)
+        source = open_source(name, options, encode=encoder.encode, folder=folder, copies=self._copies)
+        self._capture = Capture(
+            name,
+            source,
+            self._ring,
+            options,
+            pipeline.admit,
+            make_room=lambda: pipeline.make_room(name),
+            on_state=on_state,
+        )
+
+    def start(self) -> None:
+        """Let frames in."""
+        self._capture.start()
+
+    def hold(self) -> None:
+        """Take no more frames, but keep the connection, so that answers still reach their senders."""
+        self._capture.hold()
+
+    def pause(self) -> None:
+        """Close the source until `resume`."""
+        self._capture.pause()
+
+    def resume(self) -> None:
+        """Open the source again."""
+        self._capture.resume()
+
+    def close(self) -> None:
+        """Stop capturing and free the slots. No frame of this source may be waiting or running."""
+        self._capture.stop()
+        self._ring.close()
+
+    @property
+    def state(self) -> SourceState:
+        """The source's state."""
+        return self._capture.stats.state
+
+    def report(self) -> SourceReport:
+        """Return the source's counts."""
+        stats = self._capture.stats.summary()
+        last_ns = stats.last_frame_mono_ns
+        copied = self._copies.bytes.snapshot()
+        return SourceReport(
+            stats.state,
+            stats.reason,
+            stats.frames,
+            stats.refused,
+            stats.reconnects,
+            round((time.monotonic_ns() - last_ns) / 1e6, 1) if last_ns else None,
+            self._ring.statistics(),
+            {
+                kind: CopyReport(copies, copied[kind])
+                for kind, copies in self._copies.copies.snapshot().items()
+            },
+            {link.model: link.statistics() for link in self._links},
+        )

@@ -1,0 +1,54 @@
+"""A client id that two nodes cannot share by accident: brokers disconnect the older of two."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+MACHINE_ID = Path("/etc/machine-id")
+
+
+def default_client_id(node: str, sink: str, machine: str) -> str:
+    """Return `edgert-<node>-<8 hex of machine, node and sink>`. The machine's id cannot be read from it."""
+    digest = hashlib.sha256(f"edgert\n{machine}\n{node}\n{sink}".encode()).hexdigest()
+    return f"edgert-{node}-{digest[:8]}"
+
+
+def machine_id(
+    path: Path = MACHINE_ID, environment: Mapping[str, str] = os.environ, home: Path | None = None
+) -> str:
+    """Return the machine's id; where it has none, a random one, stored for the next start if possible."""
+    try:
+        found = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        found = ""
+    if found and found != "uninitialized":
+        return found
+    return _stored(_state_folder(environment, home or Path.home()) / "machine-id")
+
+
+def _state_folder(environment: Mapping[str, str], home: Path) -> Path:
+    """Return systemd's StateDirectory= (the first of them), else the XDG folder."""
+    service = environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    if service:
+        return Path(service)
+    return Path(environment.get("XDG_STATE_HOME") or home / ".local" / "state") / "edgert"
+
+
+def _stored(path: Path) -> str:
+    fresh = secrets.token_hex(16)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="ascii") as file:
+            file.write(fresh)
+    except FileExistsError:
+        return path.read_text("ascii").strip() or fresh
+    except OSError as error:
+        log.info("No machine id, and %s cannot be written: the client id will change (%s)", path, error)
+    return fresh

@@ -1,0 +1,255 @@
+"""One connection to an MQTT broker, through paho.
+
+paho is driven by its caller here, without a thread of its own: `publish` writes straight to the socket,
+and as long as the socket does not take everything nothing more is handed over, so paho queues one
+message at most. A client serves one connection; what it leaves unfinished is handed to the next.
+"""
+
+from __future__ import annotations
+
+import select
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edgert.errors import SinkError
+from edgert.publish.credentials import Resolve, read_secret, tls_context
+from edgert.publish.options import MqttOptions
+from edgert.publish.session import BrokerRefusedError, Limits, Message, Settled
+from edgert.stats import LiveCount
+
+CONNECT_TIMEOUT_S = 5.0  # for the network connection and the TLS handshake, each
+KEEP_ALIVE_SHARE = 0.75  # paho needs two of its keep-alives to notice a dead link; two of these are 1.5
+WILL = b"lost"
+
+VERSIONS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
+
+# Reason codes of MQTT 5; paho turns the return codes of 3.1.1 into them.
+VERSION_REFUSALS = (0x81, 0x82, 0x84)  # malformed packet, protocol error, unsupported version
+CREDENTIAL_REFUSALS = (0x86, 0x87, 0x8C)  # bad user or password, not authorized, bad method
+FINAL_REFUSALS = (*CREDENTIAL_REFUSALS, 0x85, 0x8A, 0x9A, 0x9B)  # client id, banned, retain, QoS of the will
+SESSION_TAKEN_OVER = 0x8E
+
+
+class PahoSession:
+    """A Session. `will_topic` is where the broker says `lost` if this process vanishes."""
+
+    live: ClassVar[LiveCount] = LiveCount("broker session")
+
+    def __init__(
+        self, options: MqttOptions, version: str, client_id: str, will_topic: str, resolve: Resolve
+    ) -> None:
+        self.limits = Limits(inflight=options.max_inflight)
+        self.is_connected = False
+        self._options = options
+        self._client_id = client_id
+        self._will_topic = will_topic
+        self._resolve = resolve
+        self._is_v5 = version == "5"
+        self._client = _client(client_id, version)
+        self._client.on_log = self._on_log
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._answer: ReasonCode | None = None  # to CONNECT
+        self._ending: ReasonCode | None = None  # the broker's DISCONNECT
+        self._trouble = ""  # what paho logged as an error before the broker's answer
+        self._inflight: dict[int, Message] = {}  # QoS 1 and 2, by packet id
+        self._writing: Message | None = None  # QoS 0, if the network has not taken all of it
+        self._settled: list[Settled] = []
+        self._is_parting = False
+        self._is_open = False
+
+    def connect(self) -> None:
+        """Open the network connection and ask the broker. May block for `CONNECT_TIMEOUT_S`, twice with TLS.
+
+        Raises:
+            SinkError: the broker cannot be reached.
+            ConfigError: a secret or certificate cannot be read.
+        """
+        self._set_credentials()
+        self._client.will_set(self._will_topic, WILL, qos=1, retain=True)
+        keep_alive_s = round(self._options.keep_alive_s * KEEP_ALIVE_SHARE)
+        if self._options.keep_alive_s:
+            keep_alive_s = max(1, keep_alive_s)
+        host, port = self._options.address
+        self._is_open = True
+        self.live.opened()
+        with _translated("cannot be reached"):
+            self._client.connect(host, port, keep_alive_s)
+
+    def pump(self, wake: int, timeout_s: float) -> None:
+        """Wait for the network or for descriptor `wake`, then receive and send what is possible.
+
+        Raises:
+            BrokerRefusedError: the broker does not accept the connection.
+            SinkError: the connection has ended.
+        """
+        with _translated("broke"):
+            self._exchange(wake, timeout_s)
+        if not self._client.want_write():
+            self._writing = None
+        if self._client.socket() is None and not self._is_parting:
+            raise self._end()
+
+    def has_room(self, qos: int) -> bool:
+        """Say whether to `publish`: the last message is out and, for QoS 1 and 2, the window has room."""
+        is_free = qos == 0 or len(self._inflight) < self.limits.inflight
+        return is_free and self.is_connected and not self.is_over() and not self._client.want_write()
+
+    def publish(self, message: Message) -> None:
+        """Send as much of the message as the network takes without blocking; `pump` sends the rest.
+
+        A connection that has ended shows at the next `pump`; the message is then among `unfinished`.
+        """
+        if message.qos and not self._inflight:
+            self._client.on_publish = self._on_publish
+        info = self._offer(message)
+        while info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:  # the packet id is still in flight; take the next
+            info = self._offer(message)
+        if message.qos:
+            self._inflight[info.mid] = message
+        elif info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS or not info.is_published():
+            self._writing = message
+
+    def take_settled(self) -> list[Settled]:
+        """Return what the broker has said since the last call, in its order."""
+        settled, self._settled = self._settled, []
+        return settled
+
+    def unfinished(self) -> list[Message]:
+        """Return the messages that the broker may not have, in the order of publishing."""
+        writing = [self._writing] if self._writing is not None else []
+        return [*self._inflight.values(), *writing]
+
+    def say_goodbye(self) -> None:
+        """Send DISCONNECT, so that the broker forgets the will. `pump` until `is_over`."""
+        self._is_parting = True
+        with _translated("broke"):
+            self._client.disconnect()
+
+    def is_over(self) -> bool:
+        """Say whether the network connection has ended."""
+        return self._client.socket() is None
+
+    def close(self) -> None:
+        """End the network connection at once. Does not raise; allowed in any state."""
+        sock = self._client.socket()
+        if sock is not None:
+            sock.close()
+        if self._is_open:
+            self._is_open = False
+            self.live.closed()
+
+    def _set_credentials(self) -> None:
+        options = self._options
+        if options.user is not None:
+            place = options.password_file
+            password = read_secret(place, self._resolve).reveal() if place else None
+            self._client.username_pw_set(options.user, password)
+        if options.tls is not None:
+            self._client.tls_set_context(tls_context(options.tls, self._resolve))
+
+    def _offer(self, message: Message) -> paho.MQTTMessageInfo:
+        return self._client.publish(message.topic, message.payload, message.qos, message.is_retained)
+
+    def _exchange(self, wake: int, timeout_s: float) -> None:
+        """Let paho receive, send and look after its keep-alive. Its return codes show as a closed socket."""
+        sock = self._client.socket()
+        if sock is None:
+            return
+        if self._wait(sock, wake, timeout_s):
+            self._client.loop_read()
+        if self._client.want_write():
+            self._client.loop_write()
+        self._client.loop_misc()
+
+    def _wait(self, sock: Any, wake: int, timeout_s: float) -> bool:
+        """Return whether there is something to receive."""
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():  # decrypted, so the descriptor is silent
+            return True
+        poll = select.poll()
+        poll.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
+        poll.register(wake, select.POLLIN)
+        ready = dict(poll.poll(timeout_s * 1000))
+        return bool(ready.get(sock.fileno(), 0) & ~select.POLLOUT)
+
+    def _end(self) -> SinkError:
+        """Say why the connection ended."""
+        if self._answer is None:
+            return BrokerRefusedError(
+                "closed the connection without an answer", try_other_version=self._is_v5
+            )
+        if not self.is_connected:
+            return self._refusal(self._answer)
+        if self._ending is None:
+            return SinkError("the connection was lost")
+        if self._ending.value == SESSION_TAKEN_OVER:
+            text = f"another client has connected as {self._client_id!r}; give each its own client_id"
+            return BrokerRefusedError(text, is_final=True)
+        return SinkError(f"ended the connection: {self._ending}")
+
+    def _refusal(self, answer: ReasonCode) -> BrokerRefusedError:
+        hint = ""
+        if answer.value in CREDENTIAL_REFUSALS:
+            user = f"user {self._options.user!r}" if self._options.user is not None else "no user"
+            hint = f" (as {user}; check user, password_file and the broker's access list)"
+        return BrokerRefusedError(
+            f"refused the connection: {answer}{hint}",
+            try_other_version=self._is_v5 and answer.value in VERSION_REFUSALS,
+            is_final=answer.value in FINAL_REFUSALS,
+        )
+
+    def _on_log(self, _client: Any, _data: Any, level: int, text: str) -> None:
+        if level == LogLevel.MQTT_LOG_ERR:
+            self._trouble = f" ({text})"
+
+    def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self._client.on_log = None  # it would be called for every message
+        self._answer = reason
+        self.is_connected = not reason.is_failure
+        self.limits = Limits(
+            inflight=min(self._options.max_inflight, getattr(properties, "ReceiveMaximum", 65_535)),
+            packet_bytes=getattr(properties, "MaximumPacketSize", self.limits.packet_bytes),
+            qos=getattr(properties, "MaximumQoS", self.limits.qos),
+        )
+
+    def _on_disconnect(
+        self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, _properties: Any
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._ending = reason
+
+    def _on_publish(
+        self, client: paho.Client, _data: Any, mid: int, reason: ReasonCode, _properties: Any
+    ) -> None:
+        """Note an acknowledgement. Set only while one is due: paho builds two objects for each call."""
+        message = self._inflight.pop(mid, None)
+        if message is not None:
+            self._settled.append(Settled(message, str(reason) if reason.is_failure else None))
+        if not self._inflight:
+            client.on_publish = None
+
+
+def _client(client_id: str, version: str) -> paho.Client:
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id,
+        protocol=VERSIONS[version],
+        reconnect_on_failure=False,  # also keeps paho from falling back to MQTT 3.1 by itself
+    )
+    client.connect_timeout = CONNECT_TIMEOUT_S
+    client.max_inflight_messages = 0  # no window of paho's: `has_room` is the window
+    return client
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise SinkError(f"{what}: {getattr(error, 'strerror', None) or error}") from error

@@ -1,0 +1,98 @@
+"""What the keeper of a broker connection asks of one connection, whatever library makes it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from edgert.errors import SinkError
+
+
+class Message(msgspec.Struct, eq=False):
+    """One message on its way to the broker."""
+
+    topic: str  # complete
+    payload: bytes
+    qos: int = 0
+    is_retained: bool = False
+    captured_mono_ns: int | None = None  # of the frame; None: not a result
+    is_counted: bool = False  # handed over before, on a connection that broke
+    breaks: int = 0  # how many connections ended with this message first in flight
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What the broker allows, once it has accepted the connection."""
+
+    inflight: int  # unacknowledged messages of QoS 1 and 2
+    packet_bytes: int = 268_435_455  # topic and payload with their headers
+    qos: int = 2
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """The broker's word on a message of QoS 1 or 2."""
+
+    message: Message
+    refusal: str | None  # None: it has taken it
+
+
+class BrokerRefusedError(SinkError):
+    """The broker could be reached and did not accept the connection.
+
+    `try_other_version`: it may speak another version of MQTT. `is_final`: asking again soon is no use,
+    because somebody has to change something first.
+    """
+
+    def __init__(self, message: str, *, try_other_version: bool = False, is_final: bool = False) -> None:
+        super().__init__(message)
+        self.try_other_version = try_other_version
+        self.is_final = is_final
+
+
+class Session(Protocol):
+    """One connection to a broker, from CONNECT to the end. Used by one thread."""
+
+    limits: Limits
+    is_connected: bool  # the broker has accepted
+
+    def connect(self) -> None:
+        """Open the network connection and ask the broker. May block for `CONNECT_TIMEOUT_S`.
+
+        Raises:
+            SinkError: the broker cannot be reached.
+            ConfigError: a secret or certificate cannot be read.
+        """
+
+    def pump(self, wake: int, timeout_s: float) -> None:
+        """Wait for the network or for descriptor `wake`, then receive and send what is possible.
+
+        After `say_goodbye` it does not raise.
+
+        Raises:
+            BrokerRefusedError: the broker does not accept the connection.
+            SinkError: the connection has ended.
+        """
+
+    def has_room(self, qos: int) -> bool:
+        """Say whether to `publish`: the last message is out and, for QoS 1 and 2, the window has room."""
+
+    def publish(self, message: Message) -> None:
+        """Send as much of the message as the network takes without blocking; `pump` sends the rest.
+
+        A connection that has ended shows at the next `pump`; the message is then among `unfinished`.
+        """
+
+    def take_settled(self) -> list[Settled]:
+        """Return what the broker has said since the last call, in its order."""
+
+    def unfinished(self) -> list[Message]:
+        """Return the messages that the broker may not have, in the order of publishing."""
+
+    def say_goodbye(self) -> None:
+        """Send DISCONNECT, so that the broker forgets the will. `pump` until `is_over`."""
+
+    def is_over(self) -> bool:
+        """Say whether the network connection has ended."""
+
+    def close(self) -> None:
+        """End the network connection at once. Does not raise; allowed in any state."""

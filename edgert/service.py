@@ -1,0 +1,207 @@
+"""The process around a pipeline: start, serve, drain, stop."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Literal
+
+import msgspec
+
+from edgert import __version__
+from edgert.capture.state import SourceState
+from edgert.errors import EdgertError, ModelError
+from edgert.exit_codes import ExitCode
+from edgert.pipeline.assembly import Assembly
+from edgert.pipeline.file import PipelineFile
+from edgert.pipeline.model_set import ModelState
+from edgert.publish import topics
+from edgert.serve.health import HttpServer
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 50e-6  # between Python threads; at the default 5 ms one busy thread starves the others
+Event = Literal["stop", "reload", "ended"]
+
+
+class Service:
+    """Runs one pipeline file. Signals and sources put events; the main thread handles them in order."""
+
+    def __init__(self, file: PipelineFile) -> None:
+        self._file = file
+        self._options = file.options.service
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._stops_asked = 0
+        self._is_stopping = False
+        self._assembly = Assembly(file, boot=secrets.token_hex(8), observer=self)
+
+    def run(self) -> ExitCode:
+        """Start, serve until stopped or until every source has ended, stop. Raises EdgertError."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        with ExitStack() as undo:
+            self._install_signals(undo)
+            self._start(undo)
+            self._serve()
+            return self._stop()
+
+    # What the parts report; called on their threads.
+
+    def source_changed(self, source: str, state: SourceState, reason: str) -> None:
+        """Log and announce a source's new state."""
+        log.info("source %s is %s%s", source, state, f": {reason}" if reason else "")
+        self._announce(topics.source_state(source), self._assembly.source_report(source))
+        if state == "ended" and self._assembly.have_all_ended():
+            self._events.put("ended")
+
+    def model_changed(self, model: str, state: ModelState) -> None:
+        """Log and announce a model's new state."""
+        log.info("model %s is %s%s", model, state.state, f": {state.reason}" if state.reason else "")
+        self._announce(topics.model_state(model), state)
+
+    # What the HTTP front asks.
+
+    def is_ready(self) -> bool:
+        """Every model is loaded and nothing stops."""
+        return not self._is_stopping and self._assembly.is_ready()
+
+    def report(self) -> dict[str, Any]:
+        """Return all counts."""
+        tree: dict[str, Any] = msgspec.to_builtins(self._assembly.report())
+        return tree
+
+    def index(self) -> list[dict[str, str]]:
+        """Return models in the form of the Inference Server's repository index."""
+        return [
+            {"name": name, "version": str(version), "state": state.state, "reason": state.reason}
+            for name, state in self._assembly.models.states.items()
+            for version in state.versions or ("",)
+        ]
+
+    def load(self, model: str) -> None:
+        """Load or reload one of the pipeline's models. Raises ModelError, ConfigError."""
+        if model not in self._file.model_names:
+            raise ModelError(f"Model {model!r} is in no source of {self._file.document.path}.")
+        self._assembly.models.load(self._file.plan(model))
+
+    def unload(self, model: str) -> None:
+        """Unload a model; its sources' frames are dropped until it is loaded again. Raises ModelError."""
+        if model not in self._assembly.models.states:
+            raise ModelError(f"Model {model!r} is not loaded.")
+        self._assembly.models.unload(model)
+
+    # The three calls that `run` makes.
+
+    def _start(self, undo: ExitStack) -> None:
+        started = time.monotonic()
+        self._assembly.open_sinks(undo)
+        self._announce_state("init")
+        http = self._file.options.http
+        if http is not None:
+            server = HttpServer(http.host, http.port, self, control=http.control)
+            log.info("http: health and metrics at %s", server.open())
+            undo.callback(server.close)
+        self._assembly.open_line(undo)
+        self._assembly.open_sources(undo)
+        self._announce_birth()
+        self._announce_state("ready")
+        log.info("ready after %.2f s", time.monotonic() - started)
+        gc.collect()
+        gc.freeze()  # what is loaded now stays; later collections need not look at it
+
+    def _serve(self) -> None:
+        while True:
+            event = self._next_event()
+            if event == "reload":
+                self._reload()
+            elif event is None:
+                self._publish_stats()
+            else:
+                log.info("stopping: %s", "asked to" if event == "stop" else "every source has ended")
+                return
+
+    def _stop(self) -> ExitCode:
+        self._is_stopping = True
+        self._announce_state("draining")
+        is_drained = self._assembly.drain(self._options.drain_s)
+        if not is_drained:
+            log.warning("not all frames were answered within drain_s = %s", self._options.drain_s)
+        self._publish_stats()
+        return ExitCode.OK if is_drained else ExitCode.WORK_LOST
+
+    def _next_event(self) -> Event | None:
+        """Return the next event, or None when statistics are due."""
+        try:
+            return self._events.get(timeout=self._options.stats_s or None)
+        except Empty:
+            return None
+
+    def _reload(self) -> None:
+        """Reload every model as the store and the pipeline file describe it now."""
+        try:
+            file = PipelineFile.load(self._file.document.path)
+            for model in self._file.model_names:
+                self._assembly.models.load(file.plan(model))
+        except EdgertError as error:
+            log.error("reload refused, the models loaded before go on: %s", error)  # noqa: TRY400 - no bug
+
+    def _install_signals(self, undo: ExitStack) -> None:
+        handlers = {
+            signal.SIGTERM: self._ask_stop,
+            signal.SIGINT: self._ask_stop,
+            signal.SIGHUP: self._ask_reload,
+        }
+        for number, handler in handlers.items():
+            undo.callback(signal.signal, number, signal.signal(number, handler))
+
+    def _ask_stop(self, *_: object) -> None:
+        self._stops_asked += 1
+        if self._stops_asked > 1:
+            os._exit(ExitCode.WORK_LOST)  # the broker sends the will
+        self._events.put("stop")
+
+    def _ask_reload(self, *_: object) -> None:
+        self._events.put("reload")
+
+    # What subscribers hear.
+
+    def _publish_stats(self) -> None:
+        payload = msgspec.json.encode(self._assembly.report())
+        for announcer in self._assembly.announcers:
+            announcer.publish(topics.STATS, payload)
+
+    def _announce_state(self, state: Literal["init", "ready", "draining"]) -> None:
+        for announcer in self._assembly.announcers:
+            announcer.publish_state(state)
+
+    def _announce(self, topic: str, body: Any) -> None:
+        payload = msgspec.json.encode(body)
+        for announcer in self._assembly.announcers:
+            announcer.publish_retained(topic, payload)
+
+    def _announce_birth(self) -> None:
+        options = self._file.options
+        birth = {
+            "node": options.node,
+            "boot": self._assembly.boot,
+            "started_utc_ns": time.time_ns(),
+            "versions": {"edgert": __version__, "python": sys.version.split()[0]},
+            "device": self._assembly.device_attributes(),
+            "models": {name: self._file.plan(name).runtime for name in self._file.model_names},
+            "sources": {name: list(source.models) for name, source in options.sources.items()},
+        }
+        self._announce(topics.BIRTH, birth)
+
+
+def run_file(path: Path, overrides: list[str]) -> ExitCode:
+    """Check a pipeline file and run it in this process until it is stopped. Raises EdgertError."""
+    file = PipelineFile.load(path, overrides)
+    file.check()
+    return Service(file).run()
