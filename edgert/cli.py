@@ -150,7 +150,7 @@ def _models(options: argparse.Namespace) -> int:
 
     if options.load or options.unload:
         return change_model(
-            options.file, options.overrides, options.load or options.unload, bool(options.load)
+            options.file, options.overrides, options.load or options.unload, load=load=bool(options.load)
         )
     return list_models(options.file, options.overrides)
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -125,11 +126,7 @@ def _module_line(module: str, use: str, remedy: str) -> str:
 
 
 def _version(module: str) -> str:
-    names = (
-        importlib.metadata.packages_distributions().get(module.partition(".")[0], [])
-        if sys.version_info >= (3, 10)
-        else []
-    )
+    names = importlib.metadata.packages_distributions().get(module.partition(".")[0], [])
     return importlib.metadata.version(names[0]) if names else "yes"
 
 
@@ -147,7 +144,7 @@ def _program_line(name: str) -> str:
     return f"{name:18} {shutil.which(name) or 'no'}"
 
 
-def _run_tiny(folder: Path) -> list[dict[str, object]]:
+def _run_tiny(folder: Path) -> list[dict[str, Any]]:
     from edgert.pipeline.file import PipelineFile
     from edgert.service import Service
 
@@ -164,10 +161,10 @@ def _run_tiny(folder: Path) -> list[dict[str, object]]:
     return results
 
 
-def _check_means(results: list[dict[str, object]]) -> None:
-    from edgert.capture.replay import noise_frames
+def _check_means(results: list[dict[str, Any]]) -> None:
+    from edgert.capture.replay import make_noise
 
-    expected = [frame.mean(axis=(0, 1))[::-1] for frame in noise_frames(16, 16, 3)]
-    means = [result["tensors"][0]["data"] for result in results]  # type: ignore[index]
+    expected = [picture.mean(axis=(0, 1))[::-1] for picture in make_noise(16, 16, count=3, seed=0)]
+    means = [result["tensors"][0]["data"] for result in results]
     if len(means) != len(expected) or not np.allclose(means, expected, atol=1e-3):
         raise ModelError(f"the line returned {means}, expected {np.round(expected, 3).tolist()}")

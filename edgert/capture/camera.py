@@ -63,6 +63,9 @@ class CameraSource:
         finally:
             grabber.resume()
 
+    def tend(self, timeout_s: float) -> None:
+        """Do nothing: nobody waits for an answer."""
+
     def close(self) -> None:
         """Disconnect; a camera that hangs does so when its own timeouts end."""
         if self._grabber is not None:
@@ -91,7 +94,7 @@ class Grabber:
         self._grabbed = threading.Semaphore(0)
         self._converted = threading.Semaphore(0)
         self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="grabber", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="capture:camera", daemon=True)
 
     def start(self) -> None:
         """Begin to open and grab."""

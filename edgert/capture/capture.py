@@ -27,7 +27,7 @@ from edgert.frames.slots import Slot, SlotRing, SlotState
 log = logging.getLogger(__name__)
 
 SLICE_S = 0.2  # longest wait before stop and pause are looked at
-NO_SLOT_SLICE_S = 0.005  # longest wait for a frame that would be thrown away for want of a slot
+NO_SLOT_SLICE_S = 0.005  # longest wait for a slot while answers, or newer frames, may come
 TIDY_MASK = 63  # slower numbers are brought up to date every 64 frames
 WARNING_INTERVAL_NS = 60_000_000_000  # refused frames are warned of once in this time
 
@@ -63,14 +63,16 @@ class Capture:
         self._on_end = on_end
         self._clock = clock or Clock()
         self._blocks = options.chosen_policy() == "every"
+        self._answers = options.spec().answers
         self._connection = Connection(
             name, source, options, clock=self._clock, on_state=on_state, jitter=jitter
         )
         self.stats: SourceStats = self._connection.stats
-        self._thread = threading.Thread(target=self.run, name=f"capture-{name}", daemon=True)
+        self._thread = threading.Thread(target=self.run, name=f"capture:{name}", daemon=True)
         self._wake = threading.Event()
         self._is_stopping = False
         self._is_paused = False
+        self._is_held = False
         self._slot: Slot | None = None  # acquired, waiting for a frame
         self._seq = 0
         self._warned_ns = -WARNING_INTERVAL_NS
@@ -88,14 +90,19 @@ class Capture:
         if self._thread.is_alive():
             raise BusyError(f"Source {self.name} has not stopped within {timeout_s:g} s.")
 
+    def hold(self) -> None:
+        """Take no more frames until `resume`, but stay connected and send answers. Returns at once."""
+        self._is_held = True
+        self._wake.set()
+
     def pause(self) -> None:
         """Close the source until `resume`. Returns at once; the state becomes `disabled`."""
         self._is_paused = True
         self._wake.set()
 
     def resume(self) -> None:
-        """Open the source again."""
-        self._is_paused = False
+        """Take frames again after `pause` or `hold`."""
+        self._is_paused = self._is_held = False
         self._wake.set()
 
     def run(self) -> None:
@@ -106,7 +113,8 @@ class Capture:
                 self._turn()
         except EndOfSourceError as end:
             self._connection.end(str(end))
-        except Exception as error:  # noqa: BLE001 - a thread's last line: the pipeline must hear of it
+        except Exception as error:
+            log.exception("source %s cannot go on", self.name)
             failure = error
             self._connection.end(f"{type(error).__name__}: {error}")
         self._leave()
@@ -118,6 +126,8 @@ class Capture:
         try:
             if self._is_paused:
                 self._rest()
+            elif self._is_held:
+                self._wait_held()
             elif not self._connection.is_open:
                 self._connect()
             else:
@@ -135,6 +145,12 @@ class Capture:
             self._pause_for(SLICE_S)
         if not self._is_stopping:
             self._connection.enable()
+
+    def _wait_held(self) -> None:
+        if self._answers and self._connection.is_open:
+            self._source.tend(SLICE_S)
+        else:
+            self._pause_for(SLICE_S)
 
     def _connect(self) -> None:
         pause_s = self._connection.retry_s()
@@ -160,8 +176,10 @@ class Capture:
             self._take(captured, slot)
 
     def _acquire(self) -> Slot | None:
+        if self._answers and self._blocks:
+            self._source.tend(0)
         if self._blocks:
-            return self._ring.acquire_write(SLICE_S)
+            return self._ring.acquire_write(NO_SLOT_SLICE_S if self._answers else SLICE_S)
         slot = self._ring.acquire_write()
         if slot is None and self._make_room():
             slot = self._ring.acquire_write()
@@ -169,7 +187,8 @@ class Capture:
 
     def _take(self, captured: Captured, slot: Slot | None) -> None:
         seq = self._seq
-        self._seq = self.stats.frames = seq + 1
+        self._seq = seq + 1
+        self.stats.frames += 1
         self._connection.heard(captured.captured_mono_ns)
         if slot is None:
             self._give_up(captured, "no_slot", BusyError("Every slot of this source is in use; try again."))
@@ -206,6 +225,7 @@ class Capture:
 
     def _refused(self, error: EdgertError) -> None:
         """Count a frame that the source refused; its sender was told by the source."""
+        self.stats.frames += 1
         self.stats.refused.add(error.status)
         now_ns = self._clock.monotonic_ns()
         is_due = now_ns - self._warned_ns >= WARNING_INTERVAL_NS
@@ -216,7 +236,7 @@ class Capture:
     def _tidy(self) -> None:
         self.stats.cpu_ns = time.thread_time_ns()
         for name, count in self._source.take_counts().items():
-            self.stats.refused.add(name, count)
+            self.stats.lost.add(name, count)
 
     def _leave(self) -> None:
         self._connection.close()

@@ -54,6 +54,9 @@ class ClipSource:
         now_ns = self._clock.monotonic_ns()
         return Captured(video.format, height, width, now_ns, self._clock.utc_ns())
 
+    def tend(self, timeout_s: float) -> None:
+        """Do nothing: nobody waits for an answer."""
+
     def close(self) -> None:
         """Close the file."""
         video, self._video = self._video, None

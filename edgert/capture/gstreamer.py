@@ -76,6 +76,9 @@ class GStreamerSource:
             self._copy(sample.get_buffer(), slot, pixel_format, height, width)
         return Captured(pixel_format, height, width, now_ns, utc_ns)
 
+    def tend(self, timeout_s: float) -> None:
+        """Do nothing: nobody waits for an answer."""
+
     def close(self) -> None:
         """Stop the pipeline."""
         pipeline, self._pipeline, self._sink = self._pipeline, None, None
@@ -112,7 +115,9 @@ class GStreamerSource:
         padded_bytes = (row_bytes + 3) & ~3
         data = buffer.extract_dup(0, buffer.get_size())
         if len(data) < padded_bytes * len(target):
-            raise FrameError(f"A buffer of {len(data)} bytes is too small for {pixel_format} {width}x{height}.")
+            raise FrameError(
+                f"A buffer of {len(data)} bytes is too small for {pixel_format} {width}x{height}."
+            )
         rows = np.frombuffer(data, np.uint8, padded_bytes * len(target)).reshape(len(target), padded_bytes)
         np.copyto(target.reshape(len(target), row_bytes), rows[:, :row_bytes])
         self._copies.add("host_to_host", len(data) + target.nbytes, copies=2)

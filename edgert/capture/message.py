@@ -142,6 +142,6 @@ def _demand_size(header: Header, pixel_format: str, expected: int, given: int) -
 def _decode(data: memoryview, kind: type[T], name: str) -> T:
     codec: Any = msgspec.json if is_json(data) else msgspec.msgpack
     try:
-        return cast(T, codec.decode(data, type=kind))
+        return cast("T", codec.decode(data, type=kind))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"The {name} of {len(data)} bytes is refused: {error}.") from error

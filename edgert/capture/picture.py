@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE = frozenset(range(0xD0, 0xD9)) | {0x01}  # restarts, SOI and TEM have no length
 _EOI, _SOS = 0xD9, 0xDA
+MAX_SEGMENTS = 1000  # before the size; a sender could make us count padding for seconds
 
 
 def picture_size(picture_format: str, data: Bytes) -> tuple[int, int]:
@@ -24,7 +25,9 @@ def picture_size(picture_format: str, data: Bytes) -> tuple[int, int]:
     try:
         height, width = _jpeg_size(data) if picture_format == "jpeg" else _png_size(data)
     except (struct.error, IndexError):
-        raise FrameError(f"The {picture_format} is cut off: {len(data)} bytes end inside its header.") from None
+        raise FrameError(
+            f"The {picture_format} is cut off: {len(data)} bytes end inside its header."
+        ) from None
     if not height or not width:
         raise FrameError(f"The {picture_format} says that it is {width}x{height} pixels.")
     return height, width
@@ -36,12 +39,14 @@ def decode_picture(picture_format: str, data: Bytes) -> np.ndarray[Any, np.dtype
     Call `picture_size` before; what is decoded takes 3 bytes a pixel. Raises FrameError.
     """
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        picture = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        )
     except cv2.error as error:
         raise FrameError(f"The {picture_format} of {len(data)} bytes is corrupt: {error}") from error
     if picture is None:
         raise FrameError(f"The {picture_format} of {len(data)} bytes is corrupt.")
-    return picture
+    return cast("np.ndarray[Any, np.dtype[np.uint8]]", picture)
 
 
 def _png_size(data: Bytes) -> tuple[int, int]:
@@ -57,7 +62,7 @@ def _jpeg_size(data: Bytes) -> tuple[int, int]:
     if bytes(data[:2]) != b"\xff\xd8":
         raise FrameError(f"The jpeg begins with {bytes(data[:4])!r}, which is no JPEG.")
     at = 2
-    while True:
+    for _ in range(MAX_SEGMENTS):
         if data[at] != 0xFF:
             raise FrameError(f"The jpeg is corrupt: no marker at byte {at}.")
         marker = data[at + 1]
@@ -67,6 +72,7 @@ def _jpeg_size(data: Bytes) -> tuple[int, int]:
         if marker in (_EOI, _SOS):
             raise FrameError("The jpeg is corrupt: pixels before their size.")
         at += _segment_bytes(data, at, marker)
+    raise FrameError(f"The jpeg is corrupt: no size in its first {MAX_SEGMENTS} segments.")
 
 
 def _segment_bytes(data: Bytes, at: int, marker: int) -> int:

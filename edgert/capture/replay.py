@@ -15,7 +15,6 @@ from edgert.frames.slots import Slot
 from edgert.stats import CopyCounts
 
 MAX_BYTES = 2 * 2**30  # what one replay may hold in memory
-NOISE_FRAMES = 10  # pictures of noise where the URI names no number
 
 
 class ReplaySource:
@@ -63,6 +62,9 @@ class ReplaySource:
             self._copies.add("host_to_host", picture.nbytes)
         height, width, _ = picture.shape
         return Captured("bgr8", height, width, self._clock.monotonic_ns(), self._clock.utc_ns())
+
+    def tend(self, timeout_s: float) -> None:
+        """Do nothing: nobody waits for an answer."""
 
     def close(self) -> None:
         """Let the pictures go."""

@@ -91,5 +91,7 @@ class ShmReader:
 def _checked_name(name: str) -> str:
     match = _NAME.fullmatch(name)
     if match is None:
-        raise FrameError(f"Shared memory name {name!r}: expected letters, digits and ._- after an optional /.")
+        raise FrameError(
+            f"Shared memory name {name!r}: expected letters, digits and ._- after an optional /."
+        )
     return match[1]

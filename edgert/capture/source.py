@@ -40,8 +40,11 @@ class Source(Protocol):
             SourceError: the source is broken; close and open it again.
         """
 
+    def tend(self, timeout_s: float) -> None:
+        """Take no frame, but send the answers that come within `timeout_s`; return at once if none can."""
+
     def close(self) -> None:
         """Disconnect and free everything. Allowed at any time, also when not open."""
 
     def take_counts(self) -> dict[str, int]:
-        """Return and reset what the source lost by itself, by name (`gap`, `unsent_answer`, ...)."""
+        """Return and reset what was lost outside `read`, by name (`gap`, `unsent_answer`, ...)."""

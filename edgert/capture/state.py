@@ -22,8 +22,9 @@ class SourceSummary(msgspec.Struct, frozen=True):
 
     state: SourceState
     reason: str  # why it is in this state; empty while all is well
-    frames: int  # captured, also those that found no slot
-    refused: dict[str, int]  # frames that were not handed on, by reason
+    frames: int  # that arrived: those handed on, and all of `refused`
+    refused: dict[str, int]  # frames that arrived and were not handed on, by reason
+    lost: dict[str, int]  # what never arrived (`gap`), or could not be returned (`unsent_answer`)
     reconnects: int
     last_frame_mono_ns: int  # 0: none yet
     cpu_ns: int  # processor time of the source's thread
@@ -35,6 +36,7 @@ class SourceStats:
     def __init__(self) -> None:
         self.frames = 0
         self.refused = Tally()
+        self.lost = Tally()
         self.reconnects = 0
         self.last_frame_mono_ns = 0
         self.cpu_ns = 0
@@ -48,6 +50,7 @@ class SourceStats:
             self.reason,
             self.frames,
             self.refused.snapshot(),
+            self.lost.snapshot(),
             self.reconnects,
             self.last_frame_mono_ns,
             self.cpu_ns,

@@ -7,7 +7,8 @@ Schemes:
     gst:PIPELINE                GStreamer, in gst-launch's words
     file:PATH                   a clip, in real time or as fast as possible
     replay:PATH[?frames=N]      a clip decoded into memory before the first frame leaves
-    replay:noise[?width=640&height=480&frames=100&seed=0]
+    replay:noise[?width=640&height=480&frames=10&seed=0]
+    replay:…?total=N            N frames in all, over and over
     TYPE+bind:ADDRESS           ZeroMQ; TYPE is router, rep, pull, sub or dealer,
     TYPE+connect:ADDRESS        ADDRESS tcp://HOST:PORT, ipc://PATH or inproc://NAME
 """
@@ -127,7 +128,7 @@ def _parse_replay(uri: str, rest: str) -> SourceSpec:
         name, _, value = setting.partition("=")
         settings[name] = _parse_setting(uri, name, value)
     if target == "noise" and not settings["frames"]:
-        settings["frames"] = 100
+        settings["frames"] = 10
     return SourceSpec("replay", target, settings=settings)
 
 

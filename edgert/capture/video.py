@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import cv2
 import numpy as np
@@ -16,10 +16,6 @@ from edgert.frames.slots import Slot
 from edgert.stats import CopyCounts, LiveCount
 
 FFMPEG, GSTREAMER, V4L2 = int(cv2.CAP_FFMPEG), int(cv2.CAP_GSTREAMER), int(cv2.CAP_V4L2)
-OPEN_TIMEOUT_MS, READ_TIMEOUT_MS = int(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC), int(cv2.CAP_PROP_READ_TIMEOUT_MSEC)
-WIDTH, HEIGHT = int(cv2.CAP_PROP_FRAME_WIDTH), int(cv2.CAP_PROP_FRAME_HEIGHT)
-RATE, FOURCC = int(cv2.CAP_PROP_FPS), int(cv2.CAP_PROP_FOURCC)
-DECODER_THREADS: int | None = getattr(cv2, "CAP_PROP_N_THREADS", None)  # None: OpenCV older than 4.7
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -27,7 +23,8 @@ Picture = np.ndarray[Any, np.dtype[np.uint8]]
 class Video:
     """One open reader, for one thread at a time. Opening, `grab` and `close` may block.
 
-    `settings` are the numbers above, each followed by its value. Raises SourceError if it cannot open.
+    `settings` are numbers of OpenCV's properties, each followed by its value. Raises SourceError if
+    it cannot be opened.
     """
 
     live: ClassVar[LiveCount] = LiveCount("video")
@@ -41,12 +38,16 @@ class Video:
             self._capture.release()
             raise SourceError(f"{self._name} cannot be opened{_reason(target, backend, settings)}.")
         self.live.opened()
-        self.shape: tuple[int, ...] = (self._size(HEIGHT), self._size(WIDTH), 3)
+        self.shape: tuple[int, ...] = (
+            self._size(cv2.CAP_PROP_FRAME_HEIGHT),
+            self._size(cv2.CAP_PROP_FRAME_WIDTH),
+            3,
+        )
 
     @property
     def frames_per_s(self) -> float:
         """The rate that the container names; 25 where it names none that can be."""
-        rate = float(self._capture.get(RATE))
+        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         return rate if 0.01 < rate <= 1000 else 25.0
 
     @property
@@ -69,8 +70,8 @@ class Video:
             raise FrameError(f"{self._name}: a picture cannot be decoded: {error}") from error
         if not is_good:
             raise FrameError(f"{self._name}: a picture cannot be decoded.")
-        flat = picture.ndim == 3 and picture.shape[2] == 1
-        return picture[:, :, 0] if flat else picture
+        is_flat = picture.ndim == 3 and picture.shape[2] == 1
+        return cast("Picture", picture[:, :, 0] if is_flat else picture)
 
     def retrieve_into(self, slot: Slot) -> None:
         """Convert the grabbed picture into `slot`: in place, or with one counted copy if its size changed.
@@ -96,9 +97,40 @@ class Video:
         return max(0, int(self._capture.get(setting)))
 
 
+def network_settings(open_timeout_s: float, read_timeout_s: float) -> list[int]:
+    """Return settings for FFmpeg: it gives up after these times; 0 leaves its own.
+
+    One decoder thread: several would each hold back a frame.
+    """
+    return _flat(
+        {
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: open_timeout_s * 1000,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC: read_timeout_s * 1000,
+            getattr(cv2, "CAP_PROP_N_THREADS", 0): 1,  # OpenCV has it since 4.7
+        }
+    )
+
+
+def device_settings(width: int, height: int, frames_per_s: float, fourcc: str) -> list[int]:
+    """Return settings for V4L2; 0 or empty leaves the choice to the camera."""
+    return _flat(
+        {
+            cv2.CAP_PROP_FOURCC: int.from_bytes(fourcc.encode("ascii"), "little"),
+            cv2.CAP_PROP_FRAME_WIDTH: width,
+            cv2.CAP_PROP_FRAME_HEIGHT: height,
+            cv2.CAP_PROP_FPS: frames_per_s,
+        }
+    )
+
+
 def has_gstreamer() -> bool:
     """Whether this OpenCV was built with GStreamer, as JetPack's is and PyPI's is not."""
     return bool(cv2.videoio_registry.hasBackend(GSTREAMER))
+
+
+def _flat(settings: dict[int, float]) -> list[int]:
+    """Return numbers and values in turn, without those whose number or value is 0."""
+    return [round(word) for number, value in settings.items() if number and value for word in (number, value)]
 
 
 def _reason(target: str, backend: int, settings: Sequence[int]) -> str:

@@ -7,6 +7,7 @@ let only senders you trust reach an endpoint.
 
 from __future__ import annotations
 
+import math
 import socket as sockets
 import stat
 import time
@@ -95,6 +96,10 @@ class ZeroMqSource:
         captured.captured_mono_ns = now_ns
         captured.captured_utc_ns = captured.captured_utc_ns or utc_ns
         return captured
+
+    def tend(self, timeout_s: float) -> None:
+        """Send answers for `timeout_s`; messages stay where they are."""
+        self._opened().tend(timeout_s)
 
     def close(self) -> None:
         """Close the socket. Answers that wait are lost, later ones are refused without a word."""
@@ -190,7 +195,15 @@ class Link:
             left_s = deadline_s - time.monotonic()
             if message is not None or left_s <= 0:
                 return message
-            self._pollers[self._owes_answer].poll(left_s * 1000)
+            self._pollers[self._owes_answer].poll(math.ceil(left_s * 1000))
+
+    def tend(self, timeout_s: float) -> None:
+        """Send what comes into the outbox within `timeout_s`."""
+        deadline_s = time.monotonic() + timeout_s
+        self.send_answers()
+        while self.outbox is not None and (left_s := deadline_s - time.monotonic()) > 0:
+            self._pollers[True].poll(math.ceil(left_s * 1000))
+            self.send_answers()
 
     def send_answers(self) -> None:
         """Send what waits in the outbox. Never blocks; what cannot be sent is counted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import gzip
 import hashlib
 import importlib.util
 import os
@@ -110,7 +111,7 @@ def download(archive: Archive, folder: Path, commands: dict[str, Command] = COMM
     Raises:
         FetchError: the client failed (network, index, version) or delivered another file.
     """
-    missing = explain_missing_client(archive.client) if commands is COMMANDS else ""
+    missing = explain_missing_client(archive.client)
     if missing:
         raise FetchError(f"{archive.title} cannot be fetched: {missing}")
     bar = Bar(archive.title, archive.size_bytes)
@@ -160,7 +161,7 @@ def extract(path: Path, members: Iterable[str], target: Path) -> None:
                 _write_members(
                     path, members, {e.name: partial(_open_tar_file, tar, e) for e in files}, target
                 )
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise FetchError(f"{path.name} cannot be unpacked: {error}. Fetch it again.") from error
 
 

@@ -23,7 +23,7 @@ _HEADER = (
 
 def make_table(stats: Json, ran_s: float) -> str:
     """Return a line for each source and model, and one for the process."""
-    rows = [_HEADER]
+    rows: list[tuple[str, ...]] = [_HEADER]
     for name, source in stats["sources"].items():
         rows += [_row(name, source, model, link, ran_s) for model, link in source["models"].items()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]

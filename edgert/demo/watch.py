@@ -28,7 +28,7 @@ class Watcher:
         self.is_subscribed = threading.Event()
         self._is_disconnected = threading.Event()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.on_connect = lambda *_: self._client.subscribe(self._root + "#", qos=1)
+        self._client.on_connect = self._subscribe
         self._client.on_subscribe = lambda *_: self.is_subscribed.set()
         self._client.on_message = lambda _client, _data, message: self._take(message)
         self._client.connect("127.0.0.1", port)
@@ -40,6 +40,9 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+    def _subscribe(self, *_: Any) -> None:
+        self._client.subscribe(self._root + "#", qos=1)
 
     def wait_disconnected(self, timeout_s: float) -> bool:
         """Wait for the service's last word; results it delivered before have arrived then."""

@@ -15,10 +15,10 @@ import msgspec
 from edgert.errors import ModelError
 from edgert.models.config_schema import CHOICES, MESSAGES, Field, Fields, problem
 
-MAX_DEPTH = 32
-_CLOSING = {"{": "}", "<": ">"}
-MAX_NAME = 200
+MAX_DEPTH = 32  # levels of messages; the library's own parser has no bound
+MAX_NAME = 200  # characters, so that no message is longer than a reader's patience
 MAX_WARNINGS = 100
+_CLOSING = {"{": "}", "<": ">"}
 _NAME = re.compile(rf"\w{{1,{MAX_NAME}}}", re.ASCII)
 _WORD = re.compile(r"[0-9A-Za-z_.+-]+")
 # Other escapes are not protobuf's, and Python would read them as something else, with a warning.
@@ -117,7 +117,7 @@ class Outline:
         """Walk fields up to `closing`; `fields` is None inside what is not known."""
         if depth > MAX_DEPTH:
             raise self._error(path, f"at most {MAX_DEPTH} levels of nesting")
-        seen: Counter[str] = Counter()
+        seen: Counter[str] = Counter()  # by path: how often in this message
         while self._next.text not in ("", closing):
             self._field(fields, path, seen, depth)
         if closing and not self._try(closing):

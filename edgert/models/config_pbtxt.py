@@ -61,7 +61,7 @@ def message_class() -> type[Message]:
     Fields say whether they are given (`HasField`), which the Inference Server's own do not.
     """
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(_file_descriptor())
+    pool.AddSerializedFile(_file_descriptor().SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.ModelConfig"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,6 +76,14 @@ class PipelineFile:
     def plan(self, model: str) -> ModelPlan:
         """Return what is to be loaded for a model. Raises ModelError or ConfigError."""
         return plan_model(self.store.entry(model), self.options.models.get(model, {}), self.document.path)
+
+    def warnings(self) -> list[str]:
+        """Return what edgert ignores in the models' files. Models that are wrong are left to `problems`."""
+        found: list[str] = []
+        for model in self.model_names:
+            with suppress(EdgertError):
+                found += self.plan(model).entry.warnings
+        return found
 
     def check(self) -> None:
         """Raise the first problem."""

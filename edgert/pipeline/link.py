@@ -37,9 +37,9 @@ class Link:
     ) -> None:
         self.source = source
         self.model = model  # `name` or `name/version`
-        self._make_route = lambda: Route(
-            source, model, priority=priority, keeps_newest_only=keeps_newest_only, max_age_ns=max_age_ns
-        )
+        self._priority = priority
+        self._keeps_newest_only = keeps_newest_only
+        self._max_age_ns = max_age_ns
         self._loaded: LoadedModel | None = None
         self._route = self._make_route()
         self.admitted = 0  # written by the capture thread
@@ -63,6 +63,15 @@ class Link:
         self.dropped.add(reason)
         if frame.reply is not None:
             frame.reply.refuse(error or _REFUSALS[reason])
+
+    def _make_route(self) -> Route:
+        return Route(
+            self.source,
+            self.model,
+            priority=self._priority,
+            keeps_newest_only=self._keeps_newest_only,
+            max_age_ns=self._max_age_ns,
+        )
 
     def statistics(self) -> LinkStatistics:
         """Return the counts."""

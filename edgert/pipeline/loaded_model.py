@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -74,7 +74,7 @@ class LoadedModel:
         self.version = version
         self.policy = policy
         self.batcher: Batcher
-        self.lanes: list[Lane] = []
+        self._lanes: list[Lane] = []
         self.on_completed: Callable[[LoadedModel, Lane, Completed], None] = lambda *_: None
         self.on_done: Callable[[], None] = lambda: None
         self._submitted = 0  # written by the scheduler's thread
@@ -94,9 +94,14 @@ class LoadedModel:
         """Open lanes and run each once, so that the first frame meets no cold engine."""
         for _ in range(count):
             lane = self._engine.open_lane(self.policy.max_batch, self._lane_done)
-            self.lanes.append(lane)
+            self._lanes.append(lane)
             self._preparers[id(lane)] = self._open_preparer()
             self._warm_up(lane)
+
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """Lanes that are open."""
+        return self._lanes
 
     def batch_key(self, frame: Frame) -> Hashable:
         """Return what frames must have in common to share a batch: the shape of their tensor."""
@@ -143,9 +148,9 @@ class LoadedModel:
 
     def close(self) -> None:
         """Close lanes and engine. No batch may be in flight or undecoded."""
-        for lane in self.lanes:
+        for lane in self._lanes:
             lane.close()
-        self.lanes.clear()
+        self._lanes.clear()
         self._engine.close()
         self.live.closed()
 

@@ -12,7 +12,8 @@ from edgert.decode.factory import DecodeOptions
 from edgert.decode.tensors import TensorsOptions
 from edgert.errors import ConfigError
 from edgert.execute.options import EngineOptions
-from edgert.models.store import ModelEntry, runtime_of
+from edgert.models.runtime import runtime_of
+from edgert.models.store import ModelEntry
 from edgert.prepare.options import PrepareOptions
 
 
@@ -41,12 +42,16 @@ class ModelPlan(msgspec.Struct, frozen=True):
     @property
     def runtime(self) -> str:
         """The runtime that loads the model's engine file."""
-        return self.settings.engine.runtime or runtime_of(self.entry)
+        if self.settings.engine.runtime:
+            return self.settings.engine.runtime
+        newest = self.entry.chosen_versions()[-1]
+        return runtime_of(self.entry.config, self.entry.settings, self.entry.engine_file(newest))
 
     @property
     def lanes(self) -> int:
         """How many batches of this model run at once."""
-        return self.settings.engine.lanes or self.entry.config.instances
+        groups = self.entry.config.instance_groups
+        return self.settings.engine.lanes or sum(group.count for group in groups) or 1
 
     def check(self) -> None:
         """Look at everything that needs no engine: versions, files, labels. Raises ModelError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 from edgert.decode.factory import open_decoder
@@ -10,8 +10,8 @@ from edgert.device.memory import Buffer
 from edgert.errors import ConfigError, ModelError
 from edgert.execute.engine import Engine, EngineInfo
 from edgert.execute.noop_engine import NoopEngine
-from edgert.models.config_pbtxt import complete
-from edgert.models.model_config import ModelConfig
+from edgert.models.completion import complete
+from edgert.models.model_config import ModelConfig, TensorConfig
 from edgert.models.store import ModelVersion
 from edgert.models.tensor_spec import TensorSpec
 from edgert.pipeline.loaded_model import LoadedModel, Preparer
@@ -36,7 +36,7 @@ def open_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: A
         config = complete(plan.entry.config, info.inputs, info.outputs, info.batches)
         image_input = _image_input(plan, info)
         decoder = open_decoder(plan.settings.decode, plan.entry.labels(), info.outputs)
-        policy = _policy(config, info)
+        policy = _policy(config, info, is_derived=plan.entry.config.max_batch_size is None)
         model = LoadedModel(
             plan.entry.name,
             version.number,
@@ -56,7 +56,7 @@ def open_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: A
 def load_engine(plan: ModelPlan, version: ModelVersion, threads: int, allocate: Allocate) -> Engine:
     """Load a version's engine file with the runtime that the plan names. Raises ModelError, ConfigError."""
     if plan.runtime == "noop":
-        return NoopEngine(*plan.entry.config.tensor_specs())
+        return _noop_engine(plan.entry.config)
     file = plan.entry.engine_file(version)
     if plan.runtime == "onnxruntime":
         try:
@@ -67,14 +67,24 @@ def load_engine(plan: ModelPlan, version: ModelVersion, threads: int, allocate: 
     raise ConfigError(f"{file}: runtime {plan.runtime!r} is not built into this version of edgert.")
 
 
-def _policy(config: ModelConfig, info: EngineInfo) -> BatchPolicy:
+def _noop_engine(config: ModelConfig) -> NoopEngine:
+    """Return an engine with the tensors that config.pbtxt states."""
+    batch_axis = (-1,) if config.max_batch_size else ()
+
+    def specs(tensors: Iterable[TensorConfig]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(tensor.name, tensor.dtype, batch_axis + tensor.dims) for tensor in tensors)
+
+    return NoopEngine(specs(config.inputs), specs(config.outputs))
+
+
+def _policy(config: ModelConfig, info: EngineInfo, *, is_derived: bool) -> BatchPolicy:
     batching = config.dynamic_batching
     if info.fixed_batch is not None or not config.max_batch_size:
         return BatchPolicy(info.fixed_batch or 1)
-    if batching is None:
-        return BatchPolicy(config.max_batch_size)
-    delay_ns = batching.max_queue_delay_us * 1000
-    return BatchPolicy(config.max_batch_size, batching.preferred_batch_sizes, delay_ns)
+    if batching is None:  # as the Inference Server: frames are gathered only where the file says so
+        return BatchPolicy(config.max_batch_size if is_derived else 1)
+    delay_ns = batching.max_queue_delay_microseconds * 1000
+    return BatchPolicy(config.max_batch_size, batching.preferred_batch_size, delay_ns)
 
 
 def _image_input(plan: ModelPlan, info: EngineInfo) -> TensorSpec:

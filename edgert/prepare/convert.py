@@ -21,7 +21,7 @@ from edgert.frames.placement import Placement, Rect
 from edgert.frames.result import Array
 from edgert.prepare.geometry import Size, Target, bars_around, fit_frame, read_target
 from edgert.prepare.options import PrepareOptions
-from edgert.prepare.values import PixelValues, is_uniform, spread
+from edgert.prepare.values import PixelValues, calculator, is_uniform, spread
 
 Step = Callable[[Array], Array]  # pixels to pixels
 
@@ -39,7 +39,8 @@ def set_threads(count: int) -> None:
 class Preparer:
     """Writes frames into their places in an input tensor. One for each lane; one thread at a time.
 
-    Once a geometry has been seen, nothing is allocated for a frame but array views.
+    Once a geometry has been seen, nothing is allocated for a frame but array views (and NumPy's own row
+    buffers, 33 kB for a moment, where channels differ in mean or scale).
     """
 
     def __init__(self, options: PrepareOptions, item_shape: tuple[int, ...], dtype: str) -> None:
@@ -155,9 +156,11 @@ class _Plan:
             *_resize_steps(options, part, self._place, _channels(pixel_format, options.colour), scratch),
             *_order_steps(pixel_format, options.colour, target, self._place, scratch),
         ]
-        self._fill = _filler(values, self._place.width, target.is_planar)
+        self._fill = _filler(values, target.is_planar)
+        self._calculate = calculator(values, tensor[0], target.is_planar)
+        pad = np.array([options.pad], values.dtype) if self._calculate else values.pad
         self._bars = [
-            (bar, spread(values.pad, bar.width, target.is_planar)) for bar in bars_around(self._place, tensor)
+            (bar, spread(pad, bar.width, target.is_planar)) for bar in bars_around(self._place, tensor)
         ]
 
     def write(self, image: Array, item_out: Array) -> None:
@@ -168,6 +171,8 @@ class _Plan:
         self._fill(self._view(item_out, self._place), pixels)
         for bar, value in self._bars:
             self._view(item_out, bar)[...] = value
+        if self._calculate:
+            self._calculate(item_out)
 
     def _view(self, item: Array, rect: Rect) -> Array:
         """Return a part of the tensor, (channels, h, w) or, packed, (h, w * channels)."""
@@ -238,26 +243,16 @@ def _splitter(planes: Array, is_swapped: bool) -> Step:
     return split
 
 
-def _filler(values: PixelValues, width: int, is_planar: bool) -> Callable[[Array, Array], None]:
-    """Return what maps pixels to values and writes them into a part of the tensor."""
+def _filler(values: PixelValues, is_planar: bool) -> Callable[[Array, Array], None]:
+    """Return what writes pixels into a part of the tensor, as values unless these are calculated after it."""
     if values.is_arithmetic:
-        mean = spread(values.mean, width, is_planar) if values.subtracts else None
-        scale = spread(values.scale, width, is_planar) if values.multiplies else None
-        return partial(_compute, mean, scale)
+        return np.copyto
     table = values.table.view(f"u{values.dtype.itemsize}")  # as whole numbers, which every cv2.LUT takes
     if is_planar:
         return partial(_look_up_planes, table[:, None])
     if is_uniform(table):
         return partial(_look_up, table[:1])
     return partial(_look_up_packed, np.ascontiguousarray(table.T)[None])
-
-
-def _compute(mean: Array | None, scale: Array | None, region: Array, pixels: Array) -> None:
-    np.copyto(region, pixels)
-    if mean is not None:
-        np.subtract(region, mean, out=region)
-    if scale is not None:
-        np.multiply(region, scale, out=region)
 
 
 def _look_up(table: Array, region: Array, pixels: Array) -> None:
@@ -270,6 +265,5 @@ def _look_up_planes(tables: Array, region: Array, planes: Array) -> None:
 
 
 def _look_up_packed(table: Array, region: Array, pixels: Array) -> None:
-    channels = table.shape[2]
-    rows = len(region)
-    _look_up(table, region.reshape(rows, -1, channels), pixels.reshape(rows, -1, channels))
+    shape = (len(region), -1, table.shape[2])
+    _look_up(table, region.reshape(shape), pixels.reshape(shape))

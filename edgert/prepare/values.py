@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,26 @@ class PixelValues:
         """Two passes of arithmetic give the values; measured, they take half the time of looking them up."""
         is_plain = not self.subtracts and not self.multiplies
         return self.dtype == np.float32 or (self.dtype == np.uint8 and is_plain)
+
+
+def calculator(values: PixelValues, width: int, is_planar: bool) -> Callable[[Array], None] | None:
+    """Return what turns a tensor full of pixels into values, in place; None if they are values already.
+
+    It takes the padding along: where memory is contiguous, NumPy is three times faster and needs no buffers.
+    """
+    if not values.is_arithmetic or not (values.subtracts or values.multiplies):
+        return None
+    mean = spread(values.mean, width, is_planar) if values.subtracts else None
+    scale = spread(values.scale, width, is_planar) if values.multiplies else None
+
+    def calculate(item: Array) -> None:
+        rows = item if is_planar else item.reshape(len(item), -1)
+        if mean is not None:
+            np.subtract(rows, mean, out=rows)
+        if scale is not None:
+            np.multiply(rows, scale, out=rows)
+
+    return calculate
 
 
 def spread(values: Array, width: int, is_planar: bool) -> Array:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from edgert.errors import EdgertError, SinkError
+from edgert.errors import EdgertError
 from edgert.publish import topics
 from edgert.publish.backoff import Backoff
 from edgert.publish.complaint import Complaint
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 OpenSession = Callable[[str], Session]  # from a version of MQTT, "5" or "3.1.1"
 
-ANSWER_TIMEOUT_S = 10.0  # for the broker's word on CONNECT
+ANSWER_TIMEOUT_S = 5.0  # for the broker's word on CONNECT
 LOOK_UP_S = 0.5  # how often a quiet connection looks after keep-alive and deadlines
 HEADER_BYTES = 32  # more than a PUBLISH has around topic and payload
 GOODBYE_SHARE = 0.2  # of the closing time is kept for saying `disconnected`,
@@ -80,7 +80,8 @@ class MqttConnection:
         self._open_session = open_session
         self._feed = feed
         self._mono_ns = mono_ns
-        self._versions = ("5", "3.1.1") if options.protocol == "auto" else (options.protocol,)
+        self._versions = ["5", "3.1.1"] if options.protocol == "auto" else [options.protocol]
+        self._accepted: set[str] = set()
         self._backoff = Backoff(options.retry_min_s, options.retry_max_s)
         host, port = options.address
         self._complaint = Complaint(log, f"Sink {name}: MQTT broker {host}:{port}")
@@ -169,15 +170,16 @@ class MqttConnection:
         self._complaint.raised(str(error))
 
     def _connect(self) -> Session:
-        """Return a session that the broker has accepted, in the newest version it speaks."""
-        for version in self._versions[:-1]:
+        """Return a session that the broker has accepted, in the best version that it is known to speak."""
+        *versions, last = self._versions
+        for version in versions:
             try:
                 return self._connect_as(version)
             except BrokerRefusedError as error:
                 if not error.try_other_version:
                     raise
                 log.debug("Sink %s: no MQTT %s: %s", self._name, version, error)
-        return self._connect_as(self._versions[-1])
+        return self._connect_as(last)
 
     def _connect_as(self, version: str) -> Session:
         session = self._open_session(version)
@@ -187,6 +189,9 @@ class MqttConnection:
         except BaseException:
             session.close()
             raise
+        self._accepted.add(version)
+        best = "5" if "5" in self._accepted else version
+        self._versions.sort(key=best.__ne__)
         log.info("Sink %s: connected with MQTT %s", self._name, version)
         return session
 
@@ -196,7 +201,8 @@ class MqttConnection:
             if self._closing.is_set():
                 deadline_ns = min(deadline_ns, self._deadline_ns)
             if self._mono_ns() >= deadline_ns:
-                raise SinkError("did not answer")
+                # Some brokers that speak 3.1.1 only read MQTT 5 as the beginning of something longer.
+                raise BrokerRefusedError("did not answer", try_other_version=True)
             self._waker.clear()
             session.pump(self._waker.fileno(), min(LOOK_UP_S, self._remaining_s(deadline_ns)))
 

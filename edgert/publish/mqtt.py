@@ -8,6 +8,7 @@ message at most. A client serves one connection; what it leaves unfinished is ha
 from __future__ import annotations
 
 import select
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ class PahoSession:
         self._is_v5 = version == "5"
         self._client = _client(client_id, version)
         self._client.on_log = self._on_log
+        self._client.on_socket_open = self._on_socket_open
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._answer: ReasonCode | None = None  # to CONNECT
@@ -203,6 +205,10 @@ class PahoSession:
             try_other_version=self._is_v5 and answer.value in VERSION_REFUSALS,
             is_final=answer.value in FINAL_REFUSALS,
         )
+
+    def _on_socket_open(self, _client: Any, _data: Any, sock: Any) -> None:
+        # A result must not wait until the broker's host has acknowledged the one before (Nagle).
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _on_log(self, _client: Any, _data: Any, level: int, text: str) -> None:
         if level == LogLevel.MQTT_LOG_ERR:

@@ -148,6 +148,8 @@ class ZmqTap:
             raise ClosedError("The tap is not open.")
         try:
             for parts in messages:
-                socket.send_multipart(parts, copy=False)
+                # ZeroMQ copies once more. Without that, pyzmq would start a thread that never ends.
+                socket.send_multipart(parts)
+                self._copies.add("host_to_host", len(parts[-1]))
         except zmq.ZMQError as error:
             raise SinkError(f"tap endpoint {self._options.endpoint}: {error}") from error

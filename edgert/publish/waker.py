@@ -7,7 +7,7 @@ import socket
 
 
 class Waker:
-    """A descriptor that becomes readable when somebody calls `wake`, at the cost of one system call a round."""
+    """A descriptor that becomes readable when somebody calls `wake`. Many calls cost one system call."""
 
     def __init__(self) -> None:
         self._sockets: tuple[socket.socket, socket.socket] | None = None

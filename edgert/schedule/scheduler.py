@@ -30,7 +30,10 @@ class ModelPort(Protocol):
     """One loaded model: where its frames wait, its lanes, and what to do before and after."""
 
     batcher: Batcher
-    lanes: Sequence[LanePort]
+
+    @property
+    def lanes(self) -> Sequence[LanePort]:
+        """Lanes that run this model only."""
 
     def submit(self, lane: Any, buffers: Any, waiting: list[Waiting]) -> None:
         """Start a batch on the lane."""

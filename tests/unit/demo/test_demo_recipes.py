@@ -98,7 +98,8 @@ def interrupt(cache, recipe, fetch) -> Build:
             build.fetch(fetch, ignore)
             raise KeyboardInterrupt
 
-    pytest.raises(KeyboardInterrupt, run)
+    with pytest.raises(KeyboardInterrupt):
+        run()
     return build
 
 

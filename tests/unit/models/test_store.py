@@ -54,6 +54,19 @@ def test_store_that_is_absent_is_an_error(tmp_path):
     assert "absent: cannot be read: No such file" in refuse(ModelStore(tmp_path / "absent").names)
 
 
+def test_model_that_cannot_be_read_is_listed_and_says_why(folder, monkeypatch):
+    folder.write("m/config.pbtxt")
+
+    def list_folder_without_permission(path):
+        if path.name == "m":
+            raise ModelError(f"{path}: cannot be read: Permission denied")
+        return sorted(path.iterdir())
+
+    monkeypatch.setattr("edgert.models.store.list_folder", list_folder_without_permission)
+    assert folder.store.names() == ("m",)
+    assert "m: cannot be read: Permission denied" in refuse(folder.entry)
+
+
 def test_entry_holds_configuration_settings_and_warnings(folder):
     path = folder.write("m/config.pbtxt", 'name: "m"\nmax_batch_size: 2\nresponse_cache { enable: true }')
     folder.write("m/edgert.toml", '[engine]\nruntime = "noop"\n')

@@ -153,17 +153,20 @@ def test_opencv_writes_into_the_memory_it_is_given(layout, dtype, pixel_format):
         assert any(np.shares_memory(pixels, area) for area in [image, *areas])
 
 
-def test_nothing_is_allocated_for_a_frame_but_views():
-    options = PrepareOptions(mean=(1.0, 2.0, 3.0), layout="nhwc")
-    preparer = Preparer(options, (300, 300, 3), "float32")
-    image, out = np.zeros((64, 48, 3), np.uint8), np.empty((300, 300, 3), np.float32)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("mean", [127.5, (1.0, 2.0, 3.0)])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_nothing_is_allocated_for_a_frame_but_views(layout, mean, dtype):
+    options = PrepareOptions(mean=mean, scale=1 / 128, layout=layout)
+    preparer = Preparer(options, item_shape(options, 300, 300), dtype)
+    image, out = np.zeros((64, 48, 3), np.uint8), np.zeros(item_shape(options, 300, 300), dtype)
     preparer.place(image, "bgr8", out)
     tracemalloc.start()
     for _ in range(5):
         preparer.place(image, "bgr8", out)
-    _, peak = tracemalloc.get_traced_memory()
+    _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 10_000  # a row of this tensor is 3,600 bytes, the tensor a million
+    assert peak_bytes < 50_000  # pixels are 200,000 bytes, the tensor four times that
 
 
 def test_sources_of_many_sizes_take_turns_in_bounded_memory():
