@@ -20,6 +20,7 @@ _EXAMPLES = {
     "run": """examples:
   edgert run door.toml
   edgert run door.toml --set sources.door.uri=v4l2:/dev/video2 --set service.log_level=debug
+  edgert run clips.toml --report counts.json    a finite job: ends with its sources
 signals: TERM and INT drain and stop, a second one forces; HUP reloads the models""",
     "check": """examples:
   edgert check door.toml
@@ -94,6 +95,11 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    _add_file(parser)
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write all counts there at the end, as JSON")
+
+
 def _add_models(parser: argparse.ArgumentParser) -> None:
     _add_file(parser)
     change = parser.add_mutually_exclusive_group()
@@ -126,7 +132,7 @@ def _run(options: argparse.Namespace) -> int:
     file = PipelineFile.load(options.file, options.overrides)
     set_up_logging(file.options.service.log, file.options.service.log_level)
     file.check()
-    return Service(file).run()
+    return Service(file, options.report).run()
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -150,7 +156,7 @@ def _models(options: argparse.Namespace) -> int:
 
     if options.load or options.unload:
         return change_model(
-            options.file, options.overrides, options.load or options.unload, load=load=bool(options.load)
+            options.file, options.overrides, options.load or options.unload, load=bool(options.load)
         )
     return list_models(options.file, options.overrides)
 
@@ -175,7 +181,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 _Command = Callable[[argparse.Namespace], int]
 _COMMANDS: tuple[tuple[str, str, _Command, Callable[[argparse.ArgumentParser], None]], ...] = (
-    ("run", "Run a pipeline file as a service.", _run, _add_file),
+    ("run", "Run a pipeline file as a service.", _run, _add_run),
     ("check", "Check a pipeline file with its models, without opening any device.", _check, _add_file),
     ("models", "List a pipeline's models, or change them in the running service.", _models, _add_models),
     ("doctor", "Say what this machine has for edgert and what is missing.", _doctor, _add_doctor),

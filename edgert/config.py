@@ -7,7 +7,8 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -58,8 +59,11 @@ class Document:
         return self._convert(self.tree.get(key, {}), kind, key)
 
     def resolve(self, path: str) -> Path:
-        """Return `path` relative to the folder this file stands in; absolute paths stay."""
-        return self.path.parent / Path(path).expanduser()
+        """Return `path` relative to the folder this file stands in; absolute paths stay. Raises ConfigError."""
+        try:
+            return self.path.parent / Path(path).expanduser()
+        except RuntimeError as error:  # `~name` of a user who does not exist
+            raise ConfigError(f"{self.path}: path {path!r}: {error}") from error
 
     def override(self, settings: Iterable[str]) -> Document:
         """Return a copy with `a.b.c=value` settings applied; a value is TOML, else a bare string."""
@@ -117,7 +121,10 @@ def _explain(message: str, tree: Any, kind: Any, prefix: str) -> str:
     missing = re.match(r"Object missing required field `(.*)`", text)
     if missing:
         return f"{where or 'the file'}: key {missing[1]!r} is missing"
-    return f"{where or 'the file'} = {value!r}: {text[0].lower()}{text[1:]}"
+    if text.startswith("Invalid ") and get_origin(kind) is Literal:
+        text = f"expected one of {', '.join(map(repr, get_args(kind)))}"
+    shown = "" if isinstance(value, dict) else f" = {value!r}"
+    return f"{where or 'the file'}{shown}: {text[0].lower()}{text[1:]}"
 
 
 def _explain_unknown(name: str, where: str, kind: Any) -> str:
@@ -129,17 +136,27 @@ def _explain_unknown(name: str, where: str, kind: Any) -> str:
 
 def _walk(steps: list[str], value: Any, kind: Any, where: str) -> tuple[str, Any, Any]:
     """Follow msgspec's path; where it says `...` (any key of a table), find the key that fails."""
+    kind = _plain(kind, value)
     for step in steps:
-        kind = _plain(kind)
-        if hasattr(kind, "__struct_fields__"):
-            kind = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}[step]
-            key: Any = step
-        else:
-            kind = kind.__args__[-1]
-            key = int(step) if step.isdigit() else _failing_key(value, kind)
+        key, kind = _enter(step, value, kind)
         where = f"{where}[{key}]" if isinstance(key, int) else f"{where}.{key}".lstrip(".")
         value = value[key]
-    return where, value, _plain(kind)
+        kind = _plain(kind, value)
+    return where, value, kind
+
+
+def _enter(step: str, value: Any, kind: Any) -> tuple[str | int, Any]:
+    """Return the key or index that a step of the path means, and the type of what is there."""
+    if step == "...":
+        element = get_args(kind)[-1]
+        return _failing_key(value, element), element
+    if step.isdigit():
+        elements = [element for element in get_args(kind) if element is not ...]
+        return int(step), elements[min(int(step), len(elements) - 1)]
+    tags = [option.__struct_config__.tag for option in _structs(kind, tag_field=step)]
+    if tags:
+        return step, Literal.__getitem__(tuple(tags))
+    return step, next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == step)
 
 
 def _failing_key(table: Tree, kind: Any) -> str:
@@ -151,8 +168,31 @@ def _failing_key(table: Tree, kind: Any) -> str:
     raise AssertionError("msgspec refused a table whose values it accepts")
 
 
-def _plain(kind: Any) -> Any:
-    """Take `X` out of `X | None`."""
-    options = [a for a in getattr(kind, "__args__", ()) if a is not type(None)]
-    is_optional = type(None) in getattr(kind, "__args__", ())
-    return options[0] if is_optional and len(options) == 1 else kind
+def _plain(kind: Any, value: Any) -> Any:
+    """Take off `Annotated`; of a union, take what `value` was read as, where that is plain."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0], value)
+    if get_origin(kind) not in (Union, UnionType):
+        return kind
+    options = [option for option in get_args(kind) if option is not type(None)]
+    if len(options) == 1:
+        return _plain(options[0], value)
+    fitting = [option for option in options if _fits(option, value)]
+    return _plain(fitting[0], value) if len(fitting) == 1 else kind
+
+
+def _fits(option: Any, value: Any) -> bool:
+    """Say whether a table or array was read as this option of a union. A table's tag decides."""
+    plain = _plain(option, value)
+    config = getattr(plain, "__struct_config__", None)
+    if config is not None:
+        return isinstance(value, dict) and bool(value.get(config.tag_field) == config.tag)
+    kinds = (list, tuple) if isinstance(value, list) else (dict,) if isinstance(value, dict) else ()
+    return get_origin(plain) in kinds
+
+
+def _structs(kind: Any, tag_field: str) -> list[Any]:
+    """Return the option groups that `kind` allows and that are told apart by `tag_field`."""
+    options = [kind, *get_args(kind)]
+    configs = [(option, getattr(option, "__struct_config__", None)) for option in options]
+    return [option for option, config in configs if config is not None and config.tag_field == tag_field]

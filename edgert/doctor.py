@@ -132,12 +132,11 @@ def _version(module: str) -> str:
 
 def _opencv() -> Iterator[str]:
     try:
-        from edgert.capture.camera import opencv_features
+        from edgert.capture.video import has_gstreamer
     except ImportError as error:
         yield f"no OpenCV: {error}"
     else:
-        for name, value in opencv_features().items():
-            yield f"{name}: {value}"
+        yield f"GStreamer: {'yes' if has_gstreamer() else 'no; csi and gst go through gi'}"
 
 
 def _program_line(name: str) -> str:

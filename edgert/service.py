@@ -35,8 +35,9 @@ Event = Literal["stop", "reload", "ended"]
 class Service:
     """Runs one pipeline file. Signals and sources put events; the main thread handles them in order."""
 
-    def __init__(self, file: PipelineFile) -> None:
+    def __init__(self, file: PipelineFile, report_file: Path | None = None) -> None:
         self._file = file
+        self._report_file = report_file  # where the last counts go, as JSON
         self._options = file.options.service
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._stops_asked = 0
@@ -55,8 +56,7 @@ class Service:
     # What the parts report; called on their threads.
 
     def source_changed(self, source: str, state: SourceState, reason: str) -> None:
-        """Log and announce a source's new state."""
-        log.info("source %s is %s%s", source, state, f": {reason}" if reason else "")
+        """Announce a source's new state; its capture has logged it."""
         self._announce(topics.source_state(source), self._assembly.source_report(source))
         if state == "ended" and self._assembly.have_all_ended():
             self._events.put("ended")
@@ -134,6 +134,8 @@ class Service:
         if not is_drained:
             log.warning("not all frames were answered within drain_s = %s", self._options.drain_s)
         self._publish_stats()
+        if self._report_file is not None:
+            self._report_file.write_bytes(msgspec.json.format(msgspec.json.encode(self._assembly.report())))
         return ExitCode.OK if is_drained else ExitCode.WORK_LOST
 
     def _next_event(self) -> Event | None:
@@ -199,9 +201,3 @@ class Service:
         }
         self._announce(topics.BIRTH, birth)
 
-
-def run_file(path: Path, overrides: list[str]) -> ExitCode:
-    """Check a pipeline file and run it in this process until it is stopped. Raises EdgertError."""
-    file = PipelineFile.load(path, overrides)
-    file.check()
-    return Service(file).run()

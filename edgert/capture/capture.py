@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -15,6 +16,7 @@ from edgert.capture.source import Captured, Source
 from edgert.capture.state import SourceState, SourceStats
 from edgert.errors import (
     BusyError,
+    ClosedError,
     EdgertError,
     EndOfSourceError,
     FrameError,
@@ -70,6 +72,7 @@ class Capture:
         self.stats: SourceStats = self._connection.stats
         self._thread = threading.Thread(target=self.run, name=f"capture:{name}", daemon=True)
         self._wake = threading.Event()
+        self._gate = threading.Lock()  # so that nothing is delivered once `hold` has returned
         self._is_stopping = False
         self._is_paused = False
         self._is_held = False
@@ -91,8 +94,12 @@ class Capture:
             raise BusyError(f"Source {self.name} has not stopped within {timeout_s:g} s.")
 
     def hold(self) -> None:
-        """Take no more frames until `resume`, but stay connected and send answers. Returns at once."""
-        self._is_held = True
+        """Deliver no more frames until `resume`, but stay connected and send answers.
+
+        Does not wait for the source, only for a `deliver` that runs just now.
+        """
+        with self._gate:
+            self._is_held = True
         self._wake.set()
 
     def pause(self) -> None:
@@ -107,19 +114,20 @@ class Capture:
 
     def run(self) -> None:
         """Read until the end. This is what the thread does; a test calls it directly."""
-        failure: Exception | None = None
+        cause: Exception | None = None
         try:
             while not self._is_stopping:
                 self._turn()
         except EndOfSourceError as end:
-            self._connection.end(str(end))
+            cause = end
         except Exception as error:
             log.exception("source %s cannot go on", self.name)
-            failure = error
-            self._connection.end(f"{type(error).__name__}: {error}")
-        self._leave()
-        if self.stats.state == "ended":
-            self._on_end(failure)
+            cause = error
+        finally:
+            self._leave()
+        if cause is not None:
+            self._connection.end(str(cause))
+            self._on_end(None if isinstance(cause, EndOfSourceError) else cause)
 
     def _turn(self) -> None:
         """Do the next thing: rest, connect, or read one frame."""
@@ -167,6 +175,7 @@ class Capture:
         if slot is None:
             slot = self._slot = self._acquire()
             if slot is None and self._blocks:
+                self._connection.excuse_silence()
                 return
         captured = self._source.read(slot, SLICE_S if slot is not None else NO_SLOT_SLICE_S)
         if captured is None:
@@ -212,16 +221,23 @@ class Capture:
             captured.reply,
         )
         try:
-            self._deliver(frame)
+            with self._gate:
+                self._demand_taking()
+                self._deliver(frame)
         except EdgertError as error:
             if slot.state is SlotState.WRITING:
                 self._ring.abandon(slot)
             self._give_up(captured, error.status, error)
 
+    def _demand_taking(self) -> None:
+        if self._is_held:
+            raise BusyError(f"Source {self.name} takes no frames at the moment.")
+
     def _give_up(self, captured: Captured, reason: str, error: EdgertError) -> None:
         self.stats.refused.add(reason)
         if captured.reply is not None:
-            captured.reply.refuse(error)
+            with contextlib.suppress(ClosedError):  # whoever failed had answered before
+                captured.reply.refuse(error)
 
     def _refused(self, error: EdgertError) -> None:
         """Count a frame that the source refused; its sender was told by the source."""

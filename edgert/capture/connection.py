@@ -42,7 +42,7 @@ class Connection:
         self._on_state = on_state
         self._jitter = jitter
         self._failures = 0  # since the last frame
-        self._opened_ns = 0
+        self._listening_ns = 0
         self._was_online = False
         self._is_warned = False
 
@@ -59,7 +59,7 @@ class Connection:
             self.lose(error)
             return
         self.is_open = True
-        self._opened_ns = self._clock.monotonic_ns()
+        self.excuse_silence()
         if not self._spec.is_live:
             self.heard(0)
 
@@ -78,10 +78,14 @@ class Connection:
         if self.stats.state != "online":
             self._recover()
 
+    def excuse_silence(self) -> None:
+        """Nobody listens just now, so that silence is no stall."""
+        self._listening_ns = self._clock.monotonic_ns()
+
     def watch_silence(self) -> None:
         """No frame came just now: see whether that is a stall, and close a camera that has one."""
         limit_s = self._silence_limit_s()
-        since_ns = max(self._opened_ns, self.stats.last_frame_mono_ns)
+        since_ns = max(self._listening_ns, self.stats.last_frame_mono_ns)
         if not limit_s or self._clock.monotonic_ns() - since_ns < limit_s * 1e9:
             return
         self._change("stalled", f"no frame for {limit_s:g} s")
@@ -106,8 +110,7 @@ class Connection:
         self._change("connecting", "")
 
     def end(self, reason: str) -> None:
-        """Close the source for good."""
-        self.close()
+        """No frame will come any more. The source was closed before."""
         self._change("ended", reason)
 
     def close(self) -> None:
@@ -119,7 +122,7 @@ class Connection:
         stall_s = self._options.stall_s
         if not self._spec.is_live or not stall_s:
             return 0.0
-        is_starting = self._spec.is_camera and self.stats.last_frame_mono_ns < self._opened_ns
+        is_starting = self._spec.is_camera and self.stats.last_frame_mono_ns < self._listening_ns
         return max(stall_s, self._options.open_timeout_s) if is_starting else stall_s
 
     def _recover(self) -> None:

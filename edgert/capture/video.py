@@ -128,6 +128,13 @@ def has_gstreamer() -> bool:
     return bool(cv2.videoio_registry.hasBackend(GSTREAMER))
 
 
+def opencv_features() -> dict[str, str]:
+    """Return OpenCV's version and what it can read, for people."""
+    backends = {"FFmpeg": FFMPEG, "GStreamer": GSTREAMER, "V4L2": V4L2}
+    has = {name: bool(cv2.videoio_registry.hasBackend(number)) for name, number in backends.items()}
+    return {"version": cv2.__version__} | {name: "yes" if it_has else "no" for name, it_has in has.items()}
+
+
 def _flat(settings: dict[int, float]) -> list[int]:
     """Return numbers and values in turn, without those whose number or value is 0."""
     return [round(word) for number, value in settings.items() if number and value for word in (number, value)]

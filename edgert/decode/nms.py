@@ -14,33 +14,44 @@ def suppress(boxes_xyxy_px: Array, scores: Array, classes: Array, iou_max: float
     """Return the indices of the boxes that stay, best score first, at most `limit`.
 
     From the best on, a box stays unless one of its class that stays overlaps it with an intersection over
-    union above `iou_max`. (n, 4) float32 finite boxes, (n,) scores; equal scores go in order of index.
+    union above `iou_max`. (n, 4) finite float32 boxes, (n,) scores; equal scores go in order of index.
     """
     order = best_first(scores, len(scores))
-    kept = order[:0]
+    sides = np.ascontiguousarray(boxes_xyxy_px[order].T)
+    classes = classes[order]
+    kept = np.empty(0, np.intp)
     for start in range(0, len(order), BLOCK):
-        block = order[start : start + BLOCK]
-        if len(kept):
-            block = block[~_overlaps(boxes_xyxy_px, classes, kept, block, iou_max).any(axis=0)]
-        kept = np.concatenate([kept, block[_greedy(_overlaps(boxes_xyxy_px, classes, block, block, iou_max))]])
+        block = np.arange(start, min(start + BLOCK, len(order)))
+        if start:
+            block = block[~_overlaps(sides, classes, kept, block, iou_max).any(axis=0)]
+        kept = np.concatenate([kept, block[_greedy(_overlaps(sides, classes, block, block, iou_max))]])
         if len(kept) >= limit:
             break
-    return kept[:limit]
+    return order[kept[:limit]]
 
 
-def _overlaps(boxes: Array, classes: Array, ones: Array, others: Array, iou_max: float) -> Array:
-    """Return (ones, others) booleans: same class, and intersection > iou_max * union."""
-    a, b = boxes[ones][:, None], boxes[others][None]
-    size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    np.maximum(size, 0, out=size)
-    intersection = size[..., 0] * size[..., 1]
-    union = _area(a) + _area(b) - intersection
-    over: Array = intersection > np.float32(iou_max) * union
-    return over & (classes[ones][:, None] == classes[others][None])
+def _overlaps(sides: Array, classes: Array, ones: Array, others: Array, iou_max: float) -> Array:
+    """Return (ones, others) booleans: same class, and intersection > iou_max * union.
+
+    Sides are (4, n): x1 y1 x2 y2. Tables are reused in place, since making them is most of the work.
+    """
+    a, b = sides[:, ones, None], sides[:, None, others]
+    with np.errstate(over="ignore", invalid="ignore"):
+        intersection = _common(a[0], a[2], b[0], b[2])
+        intersection *= _common(a[1], a[3], b[1], b[3])
+        union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+        union -= intersection
+        union *= np.float32(iou_max)
+        is_over: Array = intersection > union
+    is_over &= classes[ones, None] == classes[others]
+    return is_over
 
 
-def _area(boxes: Array) -> Array:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+def _common(first: Array, last: Array, other_first: Array, other_last: Array) -> Array:
+    """Return the length that two intervals share, 0 if none."""
+    length: Array = np.minimum(last, other_last)
+    length -= np.maximum(first, other_first)
+    return np.maximum(length, 0, out=length)
 
 
 def _greedy(overlaps: Array) -> Array:

@@ -121,7 +121,7 @@ def _start(undo: ExitStack, arguments: list[str]) -> subprocess.Popen[bytes]:
 
 
 def _sender_arguments(port: int, material: Material) -> list[str]:
-    endpoint = f"dealer+connect:tcp://127.0.0.1:{port}"
+    endpoint = f"router+bind:tcp://127.0.0.1:{port}"
     return ["-m", "edgert.demo.sender", endpoint, str(PICTURES_PER_S), *map(str, material.pictures)]
 
 

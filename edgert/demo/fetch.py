@@ -22,14 +22,14 @@ from typing import IO, Literal, cast
 
 import msgspec
 
-from edgert.errors import EdgertError
+from edgert.errors import SourceError
 
 POLL_S = 0.1
 STALL_S = 120.0  # a client that writes nothing for so long is given up
 
 
-class FetchError(EdgertError):
-    """A package could not be fetched, or is not the one that was pinned."""
+class FetchError(SourceError):
+    """A package could not be fetched, or is not the one that was pinned. Nothing tries again by itself."""
 
 
 class Archive(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from edgert.demo.recipes import (
     is_current,
 )
 from edgert.errors import ConfigError, EdgertError
+from edgert.exit_codes import exit_code_of
 
 Report = Callable[[str], None]
 
@@ -175,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         material = prepare_material(cache, print)
     except EdgertError as error:
         print(error, file=sys.stderr)
-        return 1
+        return exit_code_of(error)
     except KeyboardInterrupt:
         print("Interrupted; what was whole is kept.", file=sys.stderr)
         return 130

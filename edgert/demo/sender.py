@@ -10,8 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from edgert.client import Client
-from edgert.errors import EdgertError
+from edgert.client import Client, RequestError
 
 
 def send_pictures(endpoint: str, pictures_per_s: float, pictures: list[Path]) -> None:
@@ -21,7 +20,7 @@ def send_pictures(endpoint: str, pictures_per_s: float, pictures: list[Path]) ->
             began = time.monotonic()
             try:
                 client.infer(picture.read_bytes())
-            except EdgertError as error:
+            except (RequestError, TimeoutError) as error:
                 print(f"sender: {picture.name}: {error}", file=sys.stderr)
             time.sleep(max(0.0, began + 1 / pictures_per_s - time.monotonic()))
 

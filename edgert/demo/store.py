@@ -100,7 +100,8 @@ scale = 0.0078125  # 1 / 128
 
 [decode]
 kind = "classify"
-softmax = true
+activation = "softmax"
+top_k = 5
 
 [labels]
 file = "labels.txt"

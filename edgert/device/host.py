@@ -9,6 +9,7 @@ import platform
 import numpy as np
 
 from edgert.device.memory import Budget, Buffer
+from edgert.errors import OutOfDeviceMemoryError
 
 
 class HostDriver:
@@ -28,9 +29,12 @@ class HostDriver:
     def allocate(self, size_bytes: int) -> Buffer:
         """Return page-aligned anonymous memory; pages that are never written cost nothing."""
         self.budget.take(size_bytes)
-        return Buffer(
-            np.frombuffer(mmap.mmap(-1, max(size_bytes, 1)), np.uint8)[:size_bytes], self.budget.give_back
-        )
+        try:
+            pages = mmap.mmap(-1, max(size_bytes, 1))
+        except (OSError, OverflowError) as error:
+            self.budget.give_back(size_bytes)
+            raise OutOfDeviceMemoryError(f"The machine has no {size_bytes} bytes of memory left.") from error
+        return Buffer(np.frombuffer(pages, np.uint8)[:size_bytes], self.budget.give_back)
 
     def attributes(self) -> dict[str, str | int]:
         """Return the machine's name and its usable cores."""

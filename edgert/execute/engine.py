@@ -64,16 +64,20 @@ class Lane(Protocol):
 
         `tag` comes back with the completion. An exception of `fill` or of the engine is that
         batch's `error`.
+
+        Raises:
+            BusyError: the buffer set was not acquired from this lane, or the lane takes no batch just now.
+            ClosedError: the lane was closed.
         """
 
     def poll(self) -> list[Completed]:
         """Return batches completed since the last call. Never blocks."""
 
     def release(self, buffers: BufferSet) -> None:
-        """Give a buffer set back after decoding. Any thread."""
+        """Give a buffer set back after decoding. Any thread. Raises BusyError if it was not acquired."""
 
     def close(self) -> None:
-        """Wait for the batch in flight, stop and free everything."""
+        """Wait for the batch in flight, stop and free everything. Allowed again."""
 
 
 class Engine(Protocol):
@@ -82,7 +86,7 @@ class Engine(Protocol):
     info: EngineInfo
 
     def open_lane(self, max_batch: int, on_done: Callable[[], None]) -> Lane:
-        """Return a new lane. `on_done` is called, on any thread, whenever `poll` has something.
+        """Return a new lane. `on_done` is called, on any thread, when `poll` or `acquire` may have something new.
 
         Raises:
             OutOfDeviceMemoryError: no room for the lane's buffers.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import ClassVar, Protocol
 
-from edgert.errors import BusyError, EdgertError, ModelError
+from edgert.errors import BusyError, ClosedError, EdgertError, ModelError
 from edgert.execute.engine import BufferSet, Completed, Fill
 from edgert.stats import LiveCount
 
@@ -33,6 +33,7 @@ class HostLane:
         self._sets = sets
         self._free = deque(sets)
         self._is_running = False
+        self._is_closed = False
         self._work: SimpleQueue[tuple[RunnableBufferSet, Fill, object] | None] = SimpleQueue()
         self._done: deque[Completed] = deque()
         self._on_done = on_done
@@ -42,16 +43,19 @@ class HostLane:
 
     def acquire(self) -> BufferSet | None:
         """Return a free buffer set, or None while a batch runs or both sets are taken."""
-        if self._is_running or not self._free:
+        if self._is_running or self._is_closed or not self._free:
             return None
         return self._free.popleft()
 
     def submit(self, buffers: BufferSet, fill: Fill, tag: object) -> None:
-        """Hand the batch to the worker."""
+        """Hand the batch to the worker. Raises BusyError, ClosedError."""
+        if self._is_closed:
+            raise ClosedError("The lane was closed.")
         if self._is_running:
             raise BusyError("The lane runs one batch at a time.")
+        acquired = self._acquired(buffers)
         self._is_running = True
-        self._work.put((self._own(buffers), fill, tag))
+        self._work.put((acquired, fill, tag))
 
     def poll(self) -> list[Completed]:
         """Return what completed since the last call."""
@@ -61,29 +65,33 @@ class HostLane:
         return done
 
     def release(self, buffers: BufferSet) -> None:
-        """Make the buffer set free again."""
-        own = self._own(buffers)
-        if own in self._free:
-            raise BusyError(f"Buffer set {own.index} was released twice.")
-        self._free.append(own)
+        """Make the buffer set free again. Raises BusyError."""
+        self._free.append(self._acquired(buffers))
+        if not self._is_running:  # it may have been idle for want of a buffer set
+            self._on_done()
 
     def close(self) -> None:
         """Finish the batch in flight, end the worker, free the buffers."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._work.put(None)
         self._thread.join()
         for buffers in self._sets:
             buffers.close()
         self.live.closed()
 
-    def _own(self, buffers: BufferSet) -> RunnableBufferSet:
-        own = self._sets[buffers.index]
-        if own is not buffers:
+    def _acquired(self, buffers: BufferSet) -> RunnableBufferSet:
+        own = next((own for own in self._sets if own is buffers), None)
+        if own is None:
             raise BusyError("The buffer set belongs to another lane.")
+        if own in self._free:
+            raise BusyError(f"Buffer set {own.index} is free: it was released before, or never acquired.")
         return own
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:
-            completed = _run(*work)
+            completed = run_batch(*work)
             del work  # the tag holds frames; do not keep them while waiting
             self._done.append(completed)
             self._is_running = False
@@ -91,8 +99,8 @@ class HostLane:
             self._on_done()
 
 
-def _run(buffers: RunnableBufferSet, fill: Fill, tag: object) -> Completed:
-    """Fill and run; any exception becomes the batch's error, so that the worker lives on."""
+def run_batch(buffers: RunnableBufferSet, fill: Fill, tag: object) -> Completed:
+    """Fill and run; any exception becomes the batch's error, so that the thread lives on."""
     started = filled = time.monotonic_ns()
     error: EdgertError | None = None
     try:
@@ -104,4 +112,7 @@ def _run(buffers: RunnableBufferSet, fill: Fill, tag: object) -> Completed:
     except Exception as unknown:  # noqa: BLE001 - whatever an engine raises is the fate of this batch only
         error = ModelError(f"The batch failed: {unknown}")
         error.__cause__ = unknown
-    return Completed(buffers, tag, error, started, filled, time.monotonic_ns())
+    try:
+        return Completed(buffers, tag, error, started, filled, time.monotonic_ns())
+    finally:
+        del error  # its traceback leads back here: together they would keep the batch's frames alive

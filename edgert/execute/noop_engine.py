@@ -6,14 +6,14 @@ tensors are those of config.pbtxt.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from edgert.errors import EdgertError
+from edgert.errors import BusyError, ClosedError
 from edgert.execute.engine import BufferSet, Completed, EngineInfo, Fill
+from edgert.execute.host_lane import run_batch
 from edgert.frames.result import Array
 from edgert.models.tensor_spec import TensorSpec
 
@@ -51,29 +51,32 @@ class NoopBufferSet:
         """Return zeros."""
         return self._outputs
 
+    def run(self) -> None:
+        """Do nothing: the outputs are zero already."""
+
+    def close(self) -> None:
+        """Do nothing: the arrays free themselves."""
+
 
 class NoopLane:
     """A Lane that runs `fill` on the submitter's thread."""
 
     def __init__(self, info: EngineInfo, max_batch: int, on_done: Callable[[], None]) -> None:
-        self._free = deque(NoopBufferSet(index, info, max_batch) for index in range(_SETS_PER_LANE))
+        self._sets = [NoopBufferSet(index, info, max_batch) for index in range(_SETS_PER_LANE)]
+        self._free = deque(self._sets)
+        self._is_closed = False
         self._done: deque[Completed] = deque()
         self._on_done = on_done
 
     def acquire(self) -> BufferSet | None:
         """Return a free buffer set, if there is one."""
-        return self._free.popleft() if self._free else None
+        return self._free.popleft() if self._free and not self._is_closed else None
 
     def submit(self, buffers: BufferSet, fill: Fill, tag: object) -> None:
-        """Fill, and be done."""
-        started = time.monotonic_ns()
-        error: EdgertError | None = None
-        try:
-            fill(buffers)
-        except EdgertError as failure:
-            error = failure
-        finished = time.monotonic_ns()
-        self._done.append(Completed(buffers, tag, error, started, finished, finished))
+        """Fill, and be done. Raises BusyError, ClosedError."""
+        if self._is_closed:
+            raise ClosedError("The lane was closed.")
+        self._done.append(run_batch(self._acquired(buffers), fill, tag))
         self._on_done()
 
     def poll(self) -> list[Completed]:
@@ -83,12 +86,19 @@ class NoopLane:
         return done
 
     def release(self, buffers: BufferSet) -> None:
-        """Make the buffer set free again."""
-        assert isinstance(buffers, NoopBufferSet)  # noqa: S101 - our own invariant
-        self._free.append(buffers)
+        """Make the buffer set free again. Raises BusyError."""
+        self._free.append(self._acquired(buffers))
+        self._on_done()
 
     def close(self) -> None:
-        """Do nothing."""
+        """Take no more batches."""
+        self._is_closed = True
+
+    def _acquired(self, buffers: BufferSet) -> NoopBufferSet:
+        own = next((own for own in self._sets if own is buffers), None)
+        if own is None or own in self._free:
+            raise BusyError(f"Buffer set {buffers.index} was not acquired from this lane.")
+        return own
 
 
 def _zeros(spec: TensorSpec, max_batch: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,19 @@ _DTYPES = {
     "tensor(int64)": "int64",
     "tensor(bool)": "bool",
 }
+
+# onnxruntime's load errors begin with codes, the file's name, and its own source line and signature.
+_NOISE = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?(This is an invalid model\. )?"
+    r"(/\S+:\d+ .*?\) (?=[A-Z]))?"
+)
+_SIGNS_OF_MISMATCH = (
+    "pset",  # "Opset 99 is under development", "No opset import for domain 'com.acme'"
+    "No Op registered",
+    "not a registered",
+    "Could not find an implementation",
+    "Unsupported model IR version",
+)
 
 Allocate = Callable[[int], Buffer]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -109,10 +123,10 @@ class OnnxBufferSet:
         """Run the session on what `inputs` returned last."""
         if self._current is None:
             raise ModelError("The batch has no inputs: `inputs` was not called.")
-        self._session.run_with_iobinding(self._current.io)
+        self._session.run_with_iobinding(self._current.renewed())
 
     def outputs(self) -> Mapping[str, Array]:
-        """Return the outputs of the last run; those of variable size are copied out of onnxruntime."""
+        """Return the outputs of the last run; those of variable size are arrays that onnxruntime made."""
         if self._current is None:
             raise ModelError("The batch has no outputs: it did not run.")
         return self._current.read_outputs()
@@ -137,12 +151,11 @@ class OnnxBufferSet:
         static = {}
         for spec in self._info.outputs:
             shape = spec.with_batch(batch) if self._info.batches else spec.shape
-            if min(shape, default=0) <= 0:
-                io.bind_output(spec.name, "cpu")
-                continue
-            array = static[spec.name] = self._array(spec, shape)
-            io.bind_output(spec.name, "cpu", 0, array.dtype.type, shape, array.ctypes.data)
-        binding = self._bound[shapes] = _Binding(io, inputs, static, [s.name for s in self._info.outputs])
+            if min(shape, default=0) > 0:
+                array = static[spec.name] = self._array(spec, shape)
+                io.bind_output(spec.name, "cpu", 0, array.dtype.type, shape, array.ctypes.data)
+        variable = [spec.name for spec in self._info.outputs if spec.name not in static]
+        binding = self._bound[shapes] = _Binding(io, inputs, static, variable)
         return binding
 
     def _array(self, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
@@ -165,21 +178,32 @@ class OnnxBufferSet:
 
 
 class _Binding:
-    """One IOBinding with the arrays it points to."""
+    """One IOBinding with the arrays it points to. onnxruntime allocates the `variable` outputs."""
 
     def __init__(
-        self, io: ort.IOBinding, inputs: dict[str, Array], static: dict[str, Array], names: list[str]
+        self, io: ort.IOBinding, inputs: dict[str, Array], static: dict[str, Array], variable: list[str]
     ) -> None:
-        self.io = io
         self.inputs = inputs
+        self._io = io
         self._static = static
-        self._names = names
+        self._variable = variable
+
+    def renewed(self) -> ort.IOBinding:
+        """Return the binding for one more run.
+
+        Outputs of variable size are bound anew: else onnxruntime takes the array of the last run, and
+        refuses another size.
+        """
+        for name in self._variable:
+            self._io.bind_output(name, "cpu")
+        return self._io
 
     def read_outputs(self) -> Mapping[str, Array]:
-        if len(self._static) == len(self._names):
+        if not self._variable:
             return self._static
-        values = zip(self._names, self.io.get_outputs(), strict=True)
-        return {name: self._static[name] if name in self._static else value.numpy() for name, value in values}
+        values = self._io.get_outputs()[len(self._static) :]  # they were bound after the static ones
+        made = {name: value.numpy() for name, value in zip(self._variable, values, strict=True)}
+        return {**self._static, **made}
 
 
 def _spec(file: Path, node: Any) -> TensorSpec:
@@ -190,10 +214,12 @@ def _spec(file: Path, node: Any) -> TensorSpec:
 
 
 def _load_error(file: Path, error: Exception) -> ModelError:
-    kind = type(error).__name__
-    text = str(error).split("\n", maxsplit=1)[0]
-    if kind == "NoSuchFile":
+    text = _NOISE.sub("", str(error).split("\n", maxsplit=1)[0])
+    if type(error).__name__ == "NoSuchFile":
         return ModelError(f"{file}: no such engine file.")
-    if kind in ("NotImplemented", "Fail") and ("opset" in text or "not a registered" in text):
-        return EngineMismatchError(f"{file}: onnxruntime {ort.__version__} cannot run it: {text}")
+    if any(sign in text for sign in _SIGNS_OF_MISMATCH):
+        return EngineMismatchError(
+            f"{file}: onnxruntime {ort.__version__} cannot run it: {text.rstrip('.')}. "
+            "Export the model for an older opset, or install a newer onnxruntime."
+        )
     return ModelError(f"{file}: not a usable ONNX file: {text}")

@@ -30,6 +30,8 @@ class Channel(Generic[T]):
     """
 
     def __init__(self, capacity: int, on_drop: Callable[[T], None] = lambda _: None) -> None:
+        if capacity < 1:
+            raise ValueError(f"A channel needs room for one item at least, not {capacity}.")
         self._capacity = capacity
         self._items: deque[T] = deque()
         self._changed = threading.Condition(threading.Lock())

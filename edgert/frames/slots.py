@@ -20,6 +20,8 @@ from edgert.device.memory import Buffer
 from edgert.errors import BusyError, ClosedError, FrameError
 from edgert.stats import LiveCount
 
+MAX_VIEWS = 64  # shapes a slot remembers; a sender may choose a new one for every frame
+
 
 class SlotState(Enum):
     """Who may touch a slot's bytes."""
@@ -59,6 +61,8 @@ class Slot:
         if view is None:
             if self.buffer is None:
                 raise BusyError("The slot has no room yet: its writer has to call `fit` first.")
+            if len(self._views) >= MAX_VIEWS:
+                self._views.clear()
             size = int(np.prod(shape, dtype=np.int64))
             view = self._views[shape] = self.buffer.array_u8[:size].reshape(shape)
         return view
@@ -70,7 +74,10 @@ class Slot:
             FrameError: the frame is larger than the ring allows.
             BusyError: the caller is not the slot's writer.
         """
-        return self._views.get(shape) if shape in self._views else self._ring.grow(self, shape)  # type: ignore[return-value]
+        if self.state is not SlotState.WRITING:
+            raise BusyError(f"Slot {self.index} is {self.state.value}, not {SlotState.WRITING.value}.")
+        view = self._views.get(shape)
+        return self._ring.grow(self, shape) if view is None else view
 
     def commit(self, claims: int) -> None:
         """End writing: the slot is READY with `claims` readers to come; 0 frees it."""
@@ -81,7 +88,9 @@ class Slot:
         self._ring.commit(self, 0)
 
     def begin_read(self) -> None:
-        """Say that a reader has begun; the claim it holds stays until `release`."""
+        """Say that a reader has begun; the claim it holds stays until `release`. BusyError without one."""
+        if self.claims <= 0:
+            raise BusyError(f"Slot {self.index} is read without a claim ({self.state.value}).")
         self.state = SlotState.READING
 
     def release(self) -> None:
@@ -123,6 +132,8 @@ class SlotRing:
     def commit(self, slot: Slot, claims: int) -> None:
         """End writing: the slot is READY with `claims` readers to come; 0 frees it."""
         self._demand(slot, SlotState.WRITING)
+        if claims < 0:
+            raise ValueError(f"A slot cannot have {claims} claims.")
         slot.claims = claims
         slot.state = SlotState.READY
         if claims == 0:
@@ -170,7 +181,8 @@ class SlotRing:
         """Return how many slots are and were in use, and their memory."""
         with self._changed:
             used = len(self._slots) - len(self._free)
-        size = sum(slot.buffer.size_bytes for slot in self._slots if slot.buffer)
+        buffers = [slot.buffer for slot in self._slots]  # a writer may be replacing its own just now
+        size = sum(buffer.size_bytes for buffer in buffers if buffer)
         return RingStatistics(len(self._slots), used, self._peak_used, size)
 
     def _all_free(self) -> bool:

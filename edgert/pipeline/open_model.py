@@ -35,7 +35,9 @@ def open_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: A
         info = engine.info
         config = complete(plan.entry.config, info.inputs, info.outputs, info.batches)
         image_input = _image_input(plan, info)
-        decoder = open_decoder(plan.settings.decode, plan.entry.labels(), info.outputs)
+        has_batch_axis = info.batches or info.fixed_batch is not None
+        labels = plan.entry.labels()
+        decoder = open_decoder(plan.settings.decode, labels, info.outputs, has_batch_axis=has_batch_axis)
         policy = _policy(config, info, is_derived=plan.entry.config.max_batch_size is None)
         model = LoadedModel(
             plan.entry.name,
@@ -103,6 +105,7 @@ def _open_preparer(plan: ModelPlan, spec: TensorSpec, info: EngineInfo) -> Prepa
     item_shape = spec.shape[1:] if has_batch_axis else spec.shape
     if info.runtime == "noop":
         return SkipPreparer(item_shape)
-    from edgert.prepare.convert import Preparer as Convert  # OpenCV only where pictures are prepared
+    from edgert.prepare import convert  # OpenCV only where pictures are prepared
 
-    return Convert(plan.settings.prepare, item_shape, spec.dtype)
+    convert.set_threads(1)  # lanes run side by side
+    return convert.Preparer(plan.settings.prepare, item_shape, spec.dtype)

@@ -56,7 +56,6 @@ class Pipeline:
         for link in links:
             link.admitted += 1
             self._offer(link, frame, now_ns)
-        self.scheduler.wake()
 
     def make_room(self, source: str) -> bool:
         """Drop the oldest frame of a source that still waits, so that a newer one finds a slot."""
@@ -112,6 +111,8 @@ class Pipeline:
         """Offer to the model loaded now; one that was just replaced refuses, then the next is asked."""
         while (loaded := self.models.get(link.model)) is not None:
             if link.offer(frame, loaded, now_ns):
+                if loaded.batcher.is_awaited:
+                    self.scheduler.wake()
                 return
         frame.slot.release()
         self._refuse(link, frame, "no_model")
@@ -127,7 +128,6 @@ class Pipeline:
         assert isinstance(batch, Batch)  # noqa: S101 - our own invariant
         outputs, error = self._decode(model, completed, batch)
         lane.release(completed.buffers)
-        self.scheduler.wake()
         for index, (route, frame) in enumerate(zip(batch.routes, batch.frames, strict=True)):
             link = self._links[route.source][route.model]
             if error is not None:

@@ -53,7 +53,7 @@ class RunningSource:
 
     def hold(self) -> None:
         """Take no more frames, but keep the connection, so that answers still reach their senders."""
-        self._capture.hold()
+        getattr(self._capture, "hold", lambda: None)()
 
     def pause(self) -> None:
         """Close the source until `resume`."""

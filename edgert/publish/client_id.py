@@ -24,10 +24,7 @@ def machine_id(
     path: Path = MACHINE_ID, environment: Mapping[str, str] = os.environ, home: Path | None = None
 ) -> str:
     """Return the machine's id; where it has none, a random one, stored for the next start if possible."""
-    try:
-        found = path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        found = ""
+    found = _read(path)
     if found and found != "uninitialized":
         return found
     return _stored(_state_folder(environment, home or Path.home()) / "machine-id")
@@ -42,13 +39,20 @@ def _state_folder(environment: Mapping[str, str], home: Path) -> Path:
 
 
 def _stored(path: Path) -> str:
+    stored = _read(path)
+    if stored:
+        return stored
     fresh = secrets.token_hex(16)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="ascii") as file:
-            file.write(fresh)
-    except FileExistsError:
-        return path.read_text("ascii").strip() or fresh
+        path.write_text(fresh, "ascii")
     except OSError as error:
         log.info("No machine id, and %s cannot be written: the client id will change (%s)", path, error)
     return fresh
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -198,12 +198,12 @@ class MqttConnection:
     def _await_answer(self, session: Session) -> None:
         deadline_ns = self._mono_ns() + int(ANSWER_TIMEOUT_S * 1e9)
         while not session.is_connected:
+            self._waker.clear()
             if self._closing.is_set():
                 deadline_ns = min(deadline_ns, self._deadline_ns)
             if self._mono_ns() >= deadline_ns:
                 # Some brokers that speak 3.1.1 only read MQTT 5 as the beginning of something longer.
                 raise BrokerRefusedError("did not answer", try_other_version=True)
-            self._waker.clear()
             session.pump(self._waker.fileno(), min(LOOK_UP_S, self._remaining_s(deadline_ns)))
 
     def _serve(self, session: Session) -> None:
@@ -216,7 +216,6 @@ class MqttConnection:
         self.counts.add("connected")
         try:
             while not self._is_all_said(session):
-                self._waker.clear()
                 self._fill(session, connected_ns)
                 session.pump(self._waker.fileno(), self._patience_s())
                 self._settle(session)
@@ -258,6 +257,7 @@ class MqttConnection:
 
     def _is_all_said(self, session: Session) -> bool:
         """Once closing: say `disconnected` when all results are out or out of time; wait for the ack."""
+        self._waker.clear()  # first: what wakes after this is seen by the next `pump`
         if not self._closing.is_set():
             return False
         if self._mono_ns() >= self._results_deadline_ns:

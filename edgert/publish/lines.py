@@ -88,7 +88,7 @@ class LineOutput:
             ClosedError: the reader is slow, and it is time to give up.
         """
         if self.is_broken:
-            raise SinkError(f"Nobody reads {self._name} any more.")
+            raise self._error(errno.EPIPE)
         rest = memoryview(b"\n" + lines if self._is_torn else lines)
         try:
             while rest:
@@ -96,12 +96,15 @@ class LineOutput:
                 self._is_torn = bool(rest)
         except OSError as error:
             self.is_broken = error.errno == errno.EPIPE
-            raise SinkError(f"{self._name} cannot be written: {os.strerror(error.errno or 0)}") from error
+            raise self._error(error.errno) from error
 
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self._fd)
         self.live.closed()
+
+    def _error(self, number: int | None) -> SinkError:
+        return SinkError(f"{self._name} cannot be written: {os.strerror(number or 0)}")
 
     def _write_some(self, rest: memoryview) -> int:
         if self._is_file:

@@ -29,9 +29,11 @@ class BatchPolicy(msgspec.Struct, frozen=True):
 class Batcher:
     """Capture threads offer frames, one scheduler takes batches.
 
-    Routes take turns, a frame a turn, higher priorities first. Frames with different keys
-    (`key_of`: the tensor shape they will have) never share a batch. Every frame that is not taken
-    goes to `on_drop` with its reason, outside the lock.
+    Routes take turns, a frame a turn, higher priorities first; but while a route starves, every second
+    turn goes to the one that has waited longest. Frames with different keys (`key_of`: the tensor
+    shape they will have) never share a batch. Every frame that is not taken goes to `on_drop` with its
+    reason, outside the lock. A frame that takes the place of a dropped one also takes over its turn and
+    the time it waited: else a fast source could put its own turn off for ever.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class Batcher:
         self._turns: dict[int, deque[Route]] = {}
         self._lock = threading.Lock()
         self._waiting = 0
-        self._oldest_ns = 0
+        self._gave_way = False  # the last turn was a starving route's, before a higher priority
         self._is_open = True
+        self.is_awaited = True  # a lane would take a frame now; the scheduler writes it
 
     @property
     def waiting(self) -> int:
@@ -73,21 +76,27 @@ class Batcher:
         with self._lock:
             size = self._due_size(now_ns)
             while len(batch) < size and self._waiting:
-                route = self._next_route(now_ns)
+                route, gives_way = self._next_route(now_ns)
                 if self._is_stale(route, now_ns):
-                    stale.append((route, self._pop(route, now_ns)))
-                elif batch and self._key_of(route.pending[0]) != self._key_of(batch[0][1]):
+                    stale.append((route, self._pop(route, now_ns, keeps_turn=True)))
+                elif batch and self._key_of(route.pending[0][1]) != self._key_of(batch[0][1]):
                     break
                 else:
+                    self._gave_way = gives_way
                     batch.append((route, self._pop(route, now_ns)))
         for route, frame in stale:
             self._on_drop(route, frame, "stale")
         return batch
 
-    def due_ns(self) -> int | None:
-        """Return when the frames that wait have to go; None if none waits."""
+    def is_due(self, now_ns: int) -> bool:
+        """Say whether `take` has a batch."""
         with self._lock:
-            return self._oldest_ns + self._policy.delay_ns if self._waiting else None
+            return self._due_size(now_ns) > 0
+
+    def due_ns(self) -> int | None:
+        """Return when the frames that wait have to go (0: at once); None if none waits."""
+        with self._lock:
+            return self._due_ns() if self._waiting else None
 
     def drop_oldest(self, route: Route, reason: str, now_ns: int) -> bool:
         """Drop the oldest frame that waits on `route`; False if none does."""
@@ -101,7 +110,7 @@ class Batcher:
         """Drop every frame that waits."""
         with self._lock:
             routes = [route for turns in self._turns.values() for route in turns]
-            dropped = [(route, frame) for route in routes for frame in route.pending]
+            dropped = [(route, frame) for route in routes for _, frame in route.pending]
             for route in routes:
                 route.pending.clear()
             self._turns.clear()
@@ -110,18 +119,16 @@ class Batcher:
             self._on_drop(route, frame, reason)
 
     def _enqueue(self, route: Route, frame: Frame, now_ns: int) -> Frame | None:
-        if not self._waiting:
-            self._oldest_ns = now_ns
+        if route.pending and route.keeps_newest_only:
+            since_ns, displaced = route.pending.popleft()
+            route.pending.append((since_ns, frame))
+            return displaced
         if not route.pending:
             route.ready_since_ns = now_ns
             self._turns.setdefault(-route.priority, deque()).append(route)
-        displaced = None
-        if route.keeps_newest_only and route.pending:
-            displaced = route.pending.popleft()
-            self._waiting -= 1
-        route.pending.append(frame)
+        route.pending.append((now_ns, frame))
         self._waiting += 1
-        return displaced
+        return None
 
     def _due_size(self, now_ns: int) -> int:
         """Return how many frames go now: a full or preferred batch at once, the rest when time is up."""
@@ -131,27 +138,36 @@ class Batcher:
         preferred = max((size for size in self._policy.preferred if size <= available), default=0)
         if preferred:
             return preferred
-        return available if now_ns >= self._oldest_ns + self._policy.delay_ns else 0
+        return available if available and now_ns >= self._due_ns() else 0
 
-    def _next_route(self, now_ns: int) -> Route:
-        """Return the route whose turn it is, best priority first unless another starves."""
-        levels = sorted(level for level, turns in self._turns.items() if turns)
-        for level in levels[1:]:
-            if now_ns - self._turns[level][0].ready_since_ns > STARVING_NS:
-                return self._turns[level][0]
-        return self._turns[levels[0]][0]
+    def _due_ns(self) -> int:
+        if not self._policy.delay_ns:
+            return 0
+        since_ns = min(route.pending[0][0] for turns in self._turns.values() for route in turns)
+        return since_ns + self._policy.delay_ns
+
+    def _next_route(self, now_ns: int) -> tuple[Route, bool]:
+        """Return the route whose turn it is, and whether a higher priority gives way to it."""
+        heads = [turns[0] for _, turns in sorted(self._turns.items()) if turns]
+        longest = min(heads, key=lambda route: route.ready_since_ns)
+        starves = now_ns - longest.ready_since_ns > STARVING_NS
+        if starves and not self._gave_way:
+            return longest, longest is not heads[0]
+        return heads[0], False
 
     @staticmethod
     def _is_stale(route: Route, now_ns: int) -> bool:
-        return bool(route.max_age_ns) and now_ns - route.pending[0].captured_mono_ns > route.max_age_ns
+        return bool(route.max_age_ns) and now_ns - route.pending[0][1].captured_mono_ns > route.max_age_ns
 
     def _pop(self, route: Route, now_ns: int, *, keeps_turn: bool = False) -> Frame:
-        frame = route.pending.popleft()
+        since_ns, frame = route.pending.popleft()
         self._waiting -= 1
+        if keeps_turn and route.pending:
+            route.pending[0] = (since_ns, route.pending[0][1])
+            return frame
         turns = self._turns[-route.priority]
-        if not (keeps_turn and route.pending):
-            turns.remove(route)
-            if route.pending:
-                route.ready_since_ns = now_ns
-                turns.append(route)
+        turns.remove(route)
+        if route.pending:
+            route.ready_since_ns = now_ns
+            turns.append(route)
         return frame

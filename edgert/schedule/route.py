@@ -34,7 +34,7 @@ class Route:
         self.priority = priority  # higher goes first
         self.keeps_newest_only = keeps_newest_only  # a newer frame displaces one that waits
         self.max_age_ns = max_age_ns  # a frame older than this is shed; 0: never
-        self.pending: deque[Frame] = deque()
+        self.pending: deque[tuple[int, Frame]] = deque()  # with the time since which each waits
         self.ready_since_ns = 0  # since when it has waited for its turn
 
     def __repr__(self) -> str:

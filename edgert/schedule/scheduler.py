@@ -43,11 +43,16 @@ class ModelPort(Protocol):
 
 
 class Scheduler:
-    """Runs batches on lanes until stopped. Wake it whenever a frame, a lane or a buffer set is new."""
+    """Runs batches on lanes until stopped. Wake it whenever a frame, a lane or a buffer set is new.
 
-    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    `clock` returns nanoseconds; `wakes` is where the thread sleeps, so that a test can own both.
+    """
+
+    def __init__(
+        self, clock: Callable[[], int] = time.monotonic_ns, wakes: SimpleQueue[None] | None = None
+    ) -> None:
         self._clock = clock
-        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._wakes: SimpleQueue[None] = SimpleQueue() if wakes is None else wakes
         self._is_awake = False
         self._models: tuple[ModelPort, ...] = ()
         self._lock = threading.Lock()
@@ -125,19 +130,22 @@ class Scheduler:
 
     def _feed(self, model: ModelPort, now_ns: int) -> None:
         """Give every lane a batch, then every lane that takes one a second, while frames are due."""
-        is_fed = True
-        while is_fed:
-            is_fed = False
-            for lane in model.lanes:
-                is_fed |= self._feed_lane(model, lane, now_ns)
+        batcher = model.batcher
+        batcher.is_awaited = True  # said before looking, so that a frame which comes meanwhile wakes us
+        while batcher.is_due(now_ns):
+            takers = [lane for lane in model.lanes if self._feed_lane(model, lane, now_ns)]
+            if not takers:
+                batcher.is_awaited = False  # every lane is busy and will wake us itself
+                return
 
     @staticmethod
     def _feed_lane(model: ModelPort, lane: LanePort, now_ns: int) -> bool:
-        if not model.batcher.waiting or (buffers := lane.acquire()) is None:
+        """Submit the next batch, if there still is one; False if the lane takes none."""
+        if (buffers := lane.acquire()) is None:
             return False
         batch = model.batcher.take(now_ns)
         if batch:
             model.submit(lane, buffers, batch)
         else:
             lane.release(buffers)
-        return bool(batch)
+        return True

@@ -1,4 +1,4 @@
-"""Real brokers in child processes on free ports of 127.0.0.1, and a subscriber that waits for what it wants."""
+"""Real brokers in child processes on free ports of 127.0.0.1, and a subscriber that waits."""
 
 from __future__ import annotations
 
@@ -140,8 +140,22 @@ class Certificates:
         self._folder = folder
         self._openssl = demand("openssl", "openssl")
         self.ca = folder / "ca.pem"
-        self._run("req", "-x509", "-newkey", "ec", *CURVE, "-nodes", "-days", "2", "-subj", "/CN=test authority",
-                  "-keyout", "ca.key", "-out", "ca.pem")  # fmt: skip
+        self._run(
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            *CURVE,
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=test authority",
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
+        )
         self.server = self._signed("server", "subjectAltName=IP:127.0.0.1,DNS:localhost")
         self.client = self._signed("client", "extendedKeyUsage=clientAuth")
 
@@ -149,10 +163,36 @@ class Certificates:
         certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         request, extensions = self._folder / f"{name}.csr", self._folder / f"{name}.ext"
         extensions.write_text(extension)
-        self._run("req", "-newkey", "ec", *CURVE, "-nodes", "-subj", f"/CN={name}",
-                  "-keyout", str(key), "-out", str(request))  # fmt: skip
-        self._run("x509", "-req", "-in", str(request), "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-                  "-days", "2", "-extfile", str(extensions), "-out", str(certificate))  # fmt: skip
+        self._run(
+            "req",
+            "-newkey",
+            "ec",
+            *CURVE,
+            "-nodes",
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            str(key),
+            "-out",
+            str(request),
+        )
+        self._run(
+            "x509",
+            "-req",
+            "-in",
+            str(request),
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            str(extensions),
+            "-out",
+            str(certificate),
+        )
         return certificate, key
 
     def _run(self, *arguments: str) -> None:
@@ -166,7 +206,11 @@ class Subscriber:
     """Keeps what arrives below `topic`, in order; `retained` is how the broker marked it."""
 
     def __init__(
-        self, port: int, topic: str = "#", configure: Callable[[paho.Client], object] = lambda _: None, qos: int = 1
+        self,
+        port: int,
+        topic: str = "#",
+        configure: Callable[[paho.Client], object] = lambda _: None,
+        qos: int = 1,
     ) -> None:
         self.messages: list[paho.MQTTMessage] = []
         self._arrived: queue.SimpleQueue[paho.MQTTMessage] = queue.SimpleQueue()
@@ -185,7 +229,9 @@ class Subscriber:
         """Wait for the next (re)subscription."""
         self._subscribed.get(timeout=timeout_s)
 
-    def wait_for(self, wanted: Callable[[paho.MQTTMessage], bool], timeout_s: float = 15.0) -> paho.MQTTMessage:
+    def wait_for(
+        self, wanted: Callable[[paho.MQTTMessage], bool], timeout_s: float = 15.0
+    ) -> paho.MQTTMessage:
         """Return the first message, from now on, that is wanted."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -193,7 +239,9 @@ class Subscriber:
                 message = self._arrived.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 seen = [(m.topic, m.payload[:60], m.retain) for m in self.messages]
-                raise AssertionError(f"What was waited for did not arrive in {timeout_s} s; seen: {seen}") from None
+                raise AssertionError(
+                    f"What was waited for did not arrive in {timeout_s} s; seen: {seen}"
+                ) from None
             self.messages.append(message)
             if wanted(message):
                 return message

@@ -6,9 +6,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edgert.decode.factory import DecodeOptions, open_decoder
 from edgert.demo.material import Material, ModelFiles
 from edgert.demo.store import write_store
 from edgert.models.store import ModelStore
+from edgert.models.tensor_spec import TensorSpec
 from edgert.prepare.options import PrepareOptions
 
 
@@ -36,6 +38,18 @@ def test_every_model_is_whole(tmp_path, material):
         assert entry.labels() == (f"{name} label",)
         assert entry.config.max_batch_size == 4
         assert entry.settings.section("prepare", PrepareOptions)
+
+
+LABELS = {"coco": 90, "face": 1, "classify": 1000}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_the_decoder_fits_the_outputs(tmp_path, material, name):
+    write_store(tmp_path, material)
+    entry = ModelStore(tmp_path).entry(name)
+    options = entry.settings.section("decode", DecodeOptions)
+    outputs = tuple(TensorSpec(one.name, one.dtype, (-1, *one.dims)) for one in entry.config.outputs)
+    assert open_decoder(options, ["label"] * LABELS[name], outputs)
 
 
 def test_preparation_gives_the_range_each_network_learnt_with(tmp_path, material):

@@ -202,7 +202,7 @@ def test_the_command_says_what_there_is(caller, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("coco, face, classify; 2 clips; 2 pictures; ")
 
 
-@pytest.mark.parametrize(("error", "status"), [(FetchError("no network"), 1), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(("error", "status"), [(FetchError("no network"), 5), (KeyboardInterrupt(), 130)])
 def test_the_command_fails_in_a_line(caller, monkeypatch, capsys, error, status):
     def fail(cache, report):
         raise error
