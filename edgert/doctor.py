@@ -44,6 +44,8 @@ _ENGINES = (
     ("pycuda", "the GPU", "pip install 'edgert[cuda]'"),
 )
 
+_SHM = "/dev/shm"  # noqa: S108 - POSIX shared memory lives there
+
 # Mean of each channel of a (3, 16, 16) picture: GlobalAveragePool, Flatten; opset 13.
 _TINY_ONNX = (
     "CAg6hgEKIgoFaW1hZ2USBnBvb2xlZCIRR2xvYmFsQXZlcmFnZVBvb2wKFwoGcG9vbGVkEgRtZWFuIgdGbGF0dGVuEgRtZWFuWiQKBWlt"
@@ -112,8 +114,8 @@ def _machine() -> Iterator[str]:
     yield f"{platform.system()} {platform.release()} {host['machine']}, {host['cores']} cores"
     yield f"memory {memory['MemTotal'] >> 10} MiB, free {memory['MemAvailable'] >> 10} MiB"
     yield f"this process: PSS {proportional_set_bytes() >> 20} MiB"
-    shm = os.statvfs("/dev/shm")  # noqa: S108 - POSIX shared memory lives there
-    yield f"/dev/shm: {shm.f_bavail * shm.f_frsize >> 20} MiB free"
+    shm = os.statvfs(_SHM)
+    yield f"{_SHM}: {shm.f_bavail * shm.f_frsize >> 20} MiB free"
 
 
 def _module_line(module: str, use: str, remedy: str) -> str:

@@ -24,7 +24,6 @@ from edgert.pipeline.assembly import Assembly
 from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.model_set import ModelState
 from edgert.publish import topics
-from edgert.serve.health import HttpServer
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +102,7 @@ class Service:
         started = time.monotonic()
         self._assembly.open_sinks(undo)
         self._announce_state("init")
-        http = self._file.options.http
-        if http is not None:
-            server = HttpServer(http.host, http.port, self, control=http.control)
-            log.info("http: health and metrics at %s", server.open())
-            undo.callback(server.close)
+        self._open_http(undo)
         self._assembly.open_line(undo)
         self._assembly.open_sources(undo)
         self._announce_birth()
@@ -115,6 +110,16 @@ class Service:
         log.info("ready after %.2f s", time.monotonic() - started)
         gc.collect()
         gc.freeze()  # what is loaded now stays; later collections need not look at it
+
+    def _open_http(self, undo: ExitStack) -> None:
+        http = self._file.options.http
+        if http is None:
+            return
+        from edgert.serve.health import HttpServer  # 15 ms and 2 MB that most boards need not pay
+
+        server = HttpServer(http.host, http.port, self, control=http.control)
+        log.info("http: health and metrics at %s", server.open())
+        undo.callback(server.close)
 
     def _serve(self) -> None:
         while True:

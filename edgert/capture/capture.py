@@ -185,14 +185,14 @@ class Capture:
             self._take(captured, slot)
 
     def _acquire(self) -> Slot | None:
-        if self._answers and self._blocks:
-            self._source.tend(0)
-        if self._blocks:
-            return self._ring.acquire_write(NO_SLOT_SLICE_S if self._answers else SLICE_S)
         slot = self._ring.acquire_write()
-        if slot is None and self._make_room():
-            slot = self._ring.acquire_write()
-        return slot
+        if slot is not None:
+            return slot
+        if not self._blocks:
+            return self._ring.acquire_write() if self._make_room() else None
+        if self._answers:
+            self._source.tend(0)
+        return self._ring.acquire_write(NO_SLOT_SLICE_S if self._answers else SLICE_S)
 
     def _take(self, captured: Captured, slot: Slot | None) -> None:
         seq = self._seq

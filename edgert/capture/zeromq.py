@@ -169,6 +169,7 @@ class Link:
         self._own_context = None if context else zmq.Context()
         self._socket = (context or self._own_context or zmq.Context()).socket(_TYPES[self._spec.socket])
         self._owes_answer = False  # a REP socket has to answer before it may receive
+        self._path: Path | None = None  # of our own ipc:// socket
         self.outbox: Outbox | None = None
         try:
             self._configure(options)
@@ -258,9 +259,11 @@ class Link:
         if not self._spec.binds:
             self._socket.connect(address)
             return address
-        if address.startswith("ipc:///"):
-            _demand_free(Path(address[len("ipc://") :]))
+        path = _ipc_path(address)
+        if path is not None:
+            _demand_free(path)
         self._socket.bind(address)
+        self._path = path
         return self._socket.get_string(zmq.LAST_ENDPOINT)
 
     def _make_pollers(self) -> tuple[zmq.Poller, zmq.Poller]:
@@ -273,9 +276,17 @@ class Link:
         return either, answers
 
     def _close_socket(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)  # libzmq leaves it
         self._socket.close(linger=0)
         if self._own_context is not None:
             self._own_context.term()
+
+
+def _ipc_path(address: str) -> Path | None:
+    """Return the file of an ipc:// address; None for other transports and for ipc://@NAME."""
+    name = address.removeprefix("ipc://")
+    return None if name == address or name.startswith("@") else Path(name)
 
 
 def _demand_free(path: Path) -> None:

@@ -86,7 +86,7 @@ class Engine(Protocol):
     info: EngineInfo
 
     def open_lane(self, max_batch: int, on_done: Callable[[], None]) -> Lane:
-        """Return a new lane. `on_done` is called, on any thread, when `poll` or `acquire` may have something new.
+        """Return a new lane. `on_done` is called, on any thread, when `poll` or `acquire` may have news.
 
         Raises:
             OutOfDeviceMemoryError: no room for the lane's buffers.

@@ -139,11 +139,15 @@ class Assembly:
             round(time.monotonic() - self._started, 3),
             proportional_set_bytes(),
             MemoryReport(budget.used_bytes, budget.peak_bytes, budget.limit_bytes),
-            stage_cpu_s(),
+            self._stage_cpu_s(),
             {name: source.report() for name, source in self._sources.items()},
             {name: self._model_report(name, state) for name, state in self.models.states.items()},
             {name: sink.statistics() for name, sink in self._receivers().items()},
         )
+
+    def _stage_cpu_s(self) -> dict[str, float]:
+        captured_ns = sum(source.cpu_ns for source in self._sources.values())  # also of threads that ended
+        return stage_cpu_s() | {"capture": round(captured_ns / 1e9, 6)}
 
     def _receivers(self) -> dict[str, Sink | Tap]:
         return {**self._sinks, **self._taps}

@@ -53,7 +53,7 @@ class RunningSource:
 
     def hold(self) -> None:
         """Take no more frames, but keep the connection, so that answers still reach their senders."""
-        getattr(self._capture, "hold", lambda: None)()
+        self._capture.hold()
 
     def pause(self) -> None:
         """Close the source until `resume`."""
@@ -72,6 +72,11 @@ class RunningSource:
     def state(self) -> SourceState:
         """The source's state."""
         return self._capture.stats.state
+
+    @property
+    def cpu_ns(self) -> int:
+        """Processor time that its thread has taken; also known after the thread has ended."""
+        return self._capture.stats.cpu_ns
 
     def report(self) -> SourceReport:
         """Return the source's counts."""

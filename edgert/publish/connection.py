@@ -219,6 +219,7 @@ class MqttConnection:
                 self._fill(session, connected_ns)
                 session.pump(self._waker.fileno(), self._patience_s())
                 self._settle(session)
+                self._waker.clear()  # before looking at anything: a later `wake` is seen by the next pump
             self._part(session)
         finally:
             self.is_connected = False
@@ -257,7 +258,6 @@ class MqttConnection:
 
     def _is_all_said(self, session: Session) -> bool:
         """Once closing: say `disconnected` when all results are out or out of time; wait for the ack."""
-        self._waker.clear()  # first: what wakes after this is seen by the next `pump`
         if not self._closing.is_set():
             return False
         if self._mono_ns() >= self._results_deadline_ns:

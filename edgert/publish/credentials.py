@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgert.errors import ConfigError
-from edgert.publish.options import TlsOptions
-
-Resolve = Callable[[str], Path]  # a path in a pipeline file, made relative to that file
+from edgert.publish.options import Resolve, TlsOptions
 
 
 class Secret:

@@ -6,10 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from edgert.errors import ConfigError
-from edgert.publish import client_id, topics
-from edgert.publish.credentials import Resolve, read_secret, tls_context
+from edgert.publish import topics
 from edgert.publish.lines import LinesSink
-from edgert.publish.options import LinesOptions, MqttOptions, TapOptions
+from edgert.publish.options import LinesOptions, MqttOptions, Resolve, TapOptions
 from edgert.publish.payload import ResultEncoder
 from edgert.publish.sink import Sink, Tap
 from edgert.stats import CopyCounts
@@ -54,6 +53,7 @@ def open_tap(name: str, options: TapOptions, node: str, boot: str, copies: CopyC
 
 
 def _mqtt_sink(name: str, options: MqttOptions, node: str, encoder: ResultEncoder, resolve: Resolve) -> Sink:
+    from edgert.publish import client_id
     from edgert.publish.mqtt import PahoSession
     from edgert.publish.mqtt_sink import MqttSink
 
@@ -68,6 +68,8 @@ def _mqtt_sink(name: str, options: MqttOptions, node: str, encoder: ResultEncode
 
 def _check_files(name: str, options: MqttOptions, resolve: Resolve) -> None:
     """Read what every connect will read, so that a wrong file is an error now and not a retry for ever."""
+    from edgert.publish.credentials import read_secret, tls_context
+
     try:
         if options.password_file is not None:
             read_secret(options.password_file, resolve)

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from edgert.errors import ClosedError, ConfigError, SinkError
 from edgert.frames.result import Result
-from edgert.publish.options import LinesOptions
+from edgert.publish.options import LinesOptions, Resolve
 from edgert.publish.payload import ResultEncoder
 from edgert.publish.queued import CountingEncoder, DeliveryThread, SinkCounts, SinkQueue
 from edgert.publish.sink import SinkStats
@@ -28,7 +28,7 @@ class LinesSink:
     announcer = None
 
     def __init__(
-        self, name: str, options: LinesOptions, encoder: ResultEncoder, resolve: Callable[[str], Path] = Path
+        self, name: str, options: LinesOptions, encoder: ResultEncoder, resolve: Resolve = Path
     ) -> None:
         self.name = name
         self._path = resolve(options.path) if options.path is not None else None

@@ -19,8 +19,8 @@ from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTPro
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edgert.errors import SinkError
-from edgert.publish.credentials import Resolve, read_secret, tls_context
-from edgert.publish.options import MqttOptions
+from edgert.publish.credentials import read_secret, tls_context
+from edgert.publish.options import MqttOptions, Resolve
 from edgert.publish.session import BrokerRefusedError, Limits, Message, Settled
 from edgert.stats import LiveCount
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -10,6 +12,8 @@ from msgspec import Meta
 from edgert.config import Options
 from edgert.errors import ConfigError
 from edgert.publish import topics
+
+Resolve = Callable[[str], Path]  # makes a path of the pipeline file relative to that file
 
 Queue = Annotated[int, Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]

@@ -27,7 +27,9 @@ def main(model: str, clip: str, count: int, threads: int, intra_op: int, out: st
     decode = make_decoder(session)
     done_ns: list[int] = []
     share = count // threads
-    workers = [threading.Thread(target=loop, args=(session, frames, share, decode, done_ns)) for _ in range(threads)]
+    workers = [
+        threading.Thread(target=loop, args=(session, frames, share, decode, done_ns)) for _ in range(threads)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -80,7 +80,9 @@ def run_edgert(folder: Path, sources: Sequence[Json]) -> Run:
     """Run a finite pipeline with a lines sink to its end."""
     lines, report = folder / "lines.jsonl", folder / "report.json"
     lines.unlink(missing_ok=True)
-    file = write_pipeline(folder, sources, f'[sinks.lines]\ntype = "lines"\npath = "{lines}"\nqueue = 100000\n')
+    file = write_pipeline(
+        folder, sources, f'[sinks.lines]\ntype = "lines"\npath = "{lines}"\nqueue = 100000\n'
+    )
     subprocess.run([*edgert(), "run", str(file), "--report", str(report)], check=True, timeout=RUN_TIMEOUT_S)
     published_ns = [json.loads(line)["published_utc_ns"] for line in lines.read_text().splitlines()]
     return Run(json.loads(report.read_text()), published_ns)

@@ -250,6 +250,10 @@ class Subscriber:
         """Return the next message with this topic and payload."""
         return self.wait_for(lambda m: m.topic == topic and m.payload == payload, timeout_s)
 
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
+        """Publish something of our own, with QoS 1."""
+        self._client.publish(topic, payload, qos=1, retain=retain)
+
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()

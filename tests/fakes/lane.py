@@ -1,13 +1,42 @@
-"""A lane that works when the test says so."""
+"""A lane that works when the test says so, and a bell for lanes that have a thread."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 
 import numpy as np
 
 from edgert.errors import BusyError, ClosedError
 from edgert.execute.host_lane import run_batch
+
+TIMEOUT_S = 10.0  # real seconds before a test that waits for a lane gives up
+
+
+class Bell:
+    """An `on_done` that a test can wait for."""
+
+    def __init__(self):
+        self._rings = threading.Semaphore(0)
+
+    def __call__(self):
+        self._rings.release()
+
+    def wait(self):
+        """Wait for one more ring."""
+        assert self._rings.acquire(timeout=TIMEOUT_S), "The lane did not call on_done."
+
+    def silence(self):
+        """Forget the rings so far."""
+        while self._rings.acquire(blocking=False):
+            pass
+
+    def next_from(self, lane):
+        """Return the one batch that completes next on `lane`."""
+        while not (done := lane.poll()):
+            self.wait()
+        [completed] = done
+        return completed
 
 
 class FakeBufferSet:
@@ -25,7 +54,8 @@ class FakeBufferSet:
         """Do nothing: the output is the input."""
 
     def outputs(self):
-        return {"y": array for array in self._arrays.values()}
+        [array] = self._arrays.values()
+        return {"y": array}
 
     def close(self):
         self._arrays = {}
@@ -73,6 +103,8 @@ class FakeLane:
 
     def release(self, buffers):
         self._free.append(self._acquired(buffers))
+        if len(self._batches) < self._in_flight:
+            self._on_done()
 
     def close(self):
         self._is_closed = True

@@ -114,7 +114,7 @@ def test_while_requests_wait_for_a_slot_answers_are_sent(make, stingy):
     stingy.when_empty = lambda: held.pop(0).slot.release()
     capture = make([PICTURE] * 3, "router+bind:inproc://a", on_ring=stingy, deliver=deliver)
     capture.run()
-    assert capture._source.calls.count("tend") == 4
+    assert capture._source.calls.count("tend") == 2
     assert stingy.waits_s == [NO_SLOT_SLICE_S] * 2
     for frame in held:
         frame.slot.release()
@@ -202,7 +202,12 @@ def test_broken_source_is_closed_and_opened_again_after_a_pause(make, clock):
     states = []
     capture = make([], "csi:0", source=source, on_state=lambda state, reason: states.append((state, reason)))
     capture.run()
-    assert states == [("online", ""), ("offline", "cable"), ("online", ""), ("ended", "The script has ended.")]
+    assert states == [
+        ("online", ""),
+        ("offline", "cable"),
+        ("online", ""),
+        ("ended", "The script has ended."),
+    ]
     assert source.calls == ["open", "close", "open", "close"]
     assert (capture.stats.frames, capture.stats.reconnects, clock.pauses_s) == (2, 1, [0.5])
 
@@ -299,7 +304,10 @@ def test_frame_that_was_answered_before_its_delivery_failed_is_not_answered_twic
 
     capture = make([PICTURE], deliver=deliver, reply=reply)
     capture.run()
-    assert (capture.stats.refused.snapshot(), capture.stats.reason) == ({"busy_error": 1}, "The script has ended.")
+    assert (capture.stats.refused.snapshot(), capture.stats.reason) == (
+        {"busy_error": 1},
+        "The script has ended.",
+    )
 
 
 def test_unexpected_failure_ends_the_source_and_is_told(make, ring, caplog):

@@ -43,7 +43,9 @@ def test_camera_is_online_with_its_first_frame(connect, clock, states):
     assert states == [("online", "")]
 
 
-@pytest.mark.parametrize("uri", ["file:a.mp4", "replay:noise", "router+bind:inproc://a", "pull+bind:inproc://a"])
+@pytest.mark.parametrize(
+    "uri", ["file:a.mp4", "replay:noise", "router+bind:inproc://a", "pull+bind:inproc://a"]
+)
 def test_source_that_may_be_idle_is_online_when_open_and_never_stalls(connect, clock, states, uri):
     connection = connect(uri)
     connection.open()
@@ -192,4 +194,8 @@ def test_summary_is_a_copy(connect, clock):
     connection.stats.refused.add("no_slot")
     summary = connection.stats.summary()
     connection.stats.refused.add("no_slot")
-    assert (summary.state, summary.refused, summary.last_frame_mono_ns) == ("online", {"no_slot": 1}, clock.now_ns)
+    assert (summary.state, summary.refused, summary.last_frame_mono_ns) == (
+        "online",
+        {"no_slot": 1},
+        clock.now_ns,
+    )

@@ -25,7 +25,9 @@ def test_csi_pipeline_leaves_open_what_nobody_asked_for():
 
 def test_appsink_is_added_only_where_there_is_none():
     assert with_appsink("videotestsrc ! appsink name=x") == "videotestsrc ! appsink name=x"
-    assert with_appsink("videotestsrc").startswith("videotestsrc ! videoconvert ! video/x-raw,format=BGR ! appsink ")
+    assert with_appsink("videotestsrc").startswith(
+        "videotestsrc ! videoconvert ! video/x-raw,format=BGR ! appsink "
+    )
 
 
 def test_missing_binding_says_what_to_install(monkeypatch):

@@ -32,8 +32,14 @@ def test_policy_can_be_said():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"uri": "sub+bind:tcp://h:1", "policy": "every"}, "policy = 'every' on sub+bind:tcp://h:1: a SUB socket"),
-        ({"uri": "csi:0", "retry_min_s": 9, "retry_max_s": 3}, "retry_min_s = 9: expected at most retry_max_s = 3"),
+        (
+            {"uri": "sub+bind:tcp://h:1", "policy": "every"},
+            "policy = 'every' on sub+bind:tcp://h:1: a SUB socket",
+        ),
+        (
+            {"uri": "csi:0", "retry_min_s": 9, "retry_max_s": 3},
+            "retry_min_s = 9: expected at most retry_max_s = 3",
+        ),
         ({"uri": "csi:0", "loop": True}, "loop = True: means nothing for csi:0; only for file, replay"),
         ({"uri": "pull+bind:tcp://h:1", "topic": "a"}, "topic = 'a': means nothing for pull+bind:tcp://h:1"),
         ({"uri": "rtsp://u:secret@h/x", "width": 640}, "width = 640: means nothing for rtsp://u:***@h/x"),

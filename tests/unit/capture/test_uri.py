@@ -78,7 +78,10 @@ def test_wrong_uri_is_refused_with_what_was_expected(uri, expected):
         ("rtsp://user:se:c@r/et@10.0.0.7/front", "rtsp://user:***@10.0.0.7/front"),
         ("rtsp://10.0.0.7:554/front", "rtsp://10.0.0.7:554/front"),
         ("rtsp://h/user=admin&password=secret&channel=1", "rtsp://h/user=admin&password=***&channel=1"),
-        ('rtspsrc location=rtsp://h user-id=u user-pw="a secret" !', "rtspsrc location=rtsp://h user-id=u user-pw=*** !"),
+        (
+            'rtspsrc location=rtsp://h user-id=u user-pw="a secret" !',
+            "rtspsrc location=rtsp://h user-id=u user-pw=*** !",
+        ),
         ("gst:rtspsrc location=rtsp://u:secret@h ! appsink", "gst:rtspsrc location=rtsp://u:***@h ! appsink"),
     ],
 )

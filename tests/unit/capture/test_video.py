@@ -95,7 +95,12 @@ def test_impossible_rate_becomes_25(video, monkeypatch):
 @pytest.mark.parametrize(
     ("target", "backend", "settings", "message"),
     [
-        ("/nowhere/clip.avi", FFMPEG, (), "/nowhere/clip.avi cannot be opened: there is no such file or device."),
+        (
+            "/nowhere/clip.avi",
+            FFMPEG,
+            (),
+            "/nowhere/clip.avi cannot be opened: there is no such file or device.",
+        ),
         ("/dev/video77", V4L2, (), "/dev/video77 cannot be opened: there is no such file or device."),
         ("/dev/null", V4L2, device_settings(640, 480, 0, ""), "/dev/null cannot be opened: it may be in use"),
         ("rtsp://u:secret@127.0.0.1:1/x", FFMPEG, (), "rtsp://u:***@127.0.0.1:1/x cannot be opened."),
@@ -110,7 +115,16 @@ def test_what_cannot_be_opened_says_why(target, backend, settings, message, copi
 
 def test_settings_are_pairs_without_those_left_open():
     assert device_settings(0, 0, 0, "") == []
-    assert device_settings(640, 480, 30, "MJPG") == [6, int.from_bytes(b"MJPG", "little"), 3, 640, 4, 480, 5, 30]
+    assert device_settings(640, 480, 30, "MJPG") == [
+        6,
+        int.from_bytes(b"MJPG", "little"),
+        3,
+        640,
+        4,
+        480,
+        5,
+        30,
+    ]
     assert network_settings(3.0, 0.0)[:2] == [53, 3000]
     assert 54 not in network_settings(3.0, 0.0)
     assert network_settings(3.0, 1.5)[2:4] == [54, 1500]

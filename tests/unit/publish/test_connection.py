@@ -191,9 +191,13 @@ def test_after_a_reconnect_retained_values_come_again_before_results(setup):
 
 def test_results_are_told_when_the_connection_began(setup):
     setup.connection.open()
-    setup.broker.wait_for(lambda: setup.feed.connected_ns)
+    setup.send(b"1")
+    setup.broker.wait_payloads(b"1")
     setup.broker.break_off()
-    setup.broker.wait_for(lambda: len(set(setup.feed.connected_ns)) == 2)
+    setup.broker.wait_for(lambda: setup.broker.session)
+    setup.send(b"2")
+    setup.broker.wait_payloads(b"1", b"2")
+    assert len(set(setup.feed.connected_ns)) == 2
 
 
 def test_what_was_not_acknowledged_is_sent_again_and_counted_once(setup):
@@ -223,8 +227,7 @@ def test_the_broker_limits_qos_and_size(setup):
     setup.connection.open()
     setup.send(b"x" * 200, b"small", qos=1)
     setup.connection.publish_retained("birth", b"x" * 200)
-    setup.connection.publish_state("ready")
-    setup.broker.wait_for(lambda: b"ready" in setup.broker.payloads())
+    setup.close()
     assert {message.qos for message in setup.broker.received} == {0}
     assert setup.feed.became == {b"x" * 200: ["over 200"], b"small": ["sent"]}
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -182,7 +184,7 @@ def test_overload_starves_no_route_of_any_priority():
 
     def longest_wait(source):
         served = [-1, *(turn for turn, name in enumerate(turns) if name == source), len(turns)]
-        return max(later - earlier for earlier, later in zip(served, served[1:], strict=False))
+        return max(later - earlier for earlier, later in pairwise(served))
 
     assert max(longest_wait(source) for source in sources) <= 2 * len(sources) + 5
     assert sum(name[0] == "z" for name in turns) > sum(name[0] == "x" for name in turns)
@@ -409,14 +411,15 @@ class Conservation(RuleBasedStateMachine):
 
     @rule()
     def take(self):
-        due_ns = self.batcher.due_ns()
+        due_ns, is_due = self.batcher.due_ns(), self.batcher.is_due(self.now_ns)
         waiting = self.batcher.waiting
         batch = self.batcher.take(self.now_ns)
+        assert is_due == (self.batcher.waiting < waiting)
         assert len(batch) <= self.policy.max_batch
         assert len({frame.width for _, frame in batch}) <= 1
         assert all(frame.source == route.source for route, frame in batch)
         if waiting and due_ns <= self.now_ns:
-            assert batch or self.batcher.waiting < waiting
+            assert is_due
         self.gone += [frame.seq for _, frame in batch]
 
     @rule(by_ns=st.sampled_from([1, MS, 3 * MS, STARVING_NS]))

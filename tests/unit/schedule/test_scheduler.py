@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
@@ -57,13 +58,11 @@ class Bench:
         self.wakes.wait_until_asleep()
         return model
 
-    def look(self):
-        self.scheduler.wake()
-        self.wakes.wait_until_asleep()
-
     def offer(self, model, count=1):
         model.offer(count, self.clock.now_ns)
-        self.look()
+        if model.batcher.is_awaited:
+            self.scheduler.wake()
+        self.wakes.wait_until_asleep()
 
     def finish(self, lane):
         lane.finish()
@@ -116,7 +115,7 @@ def test_a_buffer_set_that_decoding_gives_back_is_used_at_once(bench):
     assert lane.running == []
 
     lane.release(held)
-    bench.look()
+    bench.wakes.wait_until_asleep()
 
     assert lane.running == [[0]]
 
@@ -165,6 +164,21 @@ def test_does_not_spin_while_due_frames_wait_for_a_lane(bench):
     assert bench.wakes.due_ns is None  # the lane's completion will wake it
     bench.finish(lane)
     assert lane.running == [[2]]
+
+
+def test_a_model_awaits_frames_only_while_a_lane_would_take_one(bench):
+    [lane] = bench.open_lanes()
+    model = bench.model(lane, max_batch=1)
+    assert model.batcher.is_awaited
+    bench.offer(model)
+    assert model.batcher.is_awaited
+    bench.offer(model)
+    assert not model.batcher.is_awaited
+    bench.offer(model)  # wakes nobody
+    bench.finish(lane)
+    bench.finish(lane)
+    assert lane.running == [[2]]
+    assert model.batcher.is_awaited
 
 
 # Where
@@ -284,10 +298,20 @@ class InstantLane(FakeLane):
 
 @pytest.fixture
 def running():
+    """A scheduler among threads that take turns as quickly as they can."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
     scheduler = Scheduler()
     scheduler.start()
     yield scheduler
     scheduler.stop()
+    sys.setswitchinterval(interval_s)
+
+
+def offer_and_wake(scheduler, model, seq):
+    assert model.batcher.offer(model.route, make_frame(seq=seq), 0)
+    if model.batcher.is_awaited:
+        scheduler.wake()
 
 
 def run_threads(count, target):
@@ -308,8 +332,7 @@ def test_no_wake_is_lost_when_every_frame_waits_for_the_one_before(running):
 
     def ping(index):
         for _ in range(300):
-            model.batcher.offer(model.route, make_frame(seq=index), 0)
-            running.wake()
+            offer_and_wake(running, model, index)
             assert back[index].acquire(timeout=TIMEOUT_S)
 
     run_threads(4, ping)
@@ -319,21 +342,22 @@ def test_no_wake_is_lost_when_every_frame_waits_for_the_one_before(running):
 def test_every_frame_of_many_threads_completes_once(running):
     model = FakeModel([InstantLane(running.wake) for _ in range(3)], max_batch=4)
     running.add(model)
-    count = 2000
+    seen = []
     is_done = threading.Event()
-    model.on_complete = lambda _: sum(map(len, model.completed[-1:])) and len(seen()) >= count and is_done.set()
 
-    def seen():
-        return [seq for batch in model.completed for seq in batch]
+    def count(tag):
+        seen.extend(tag)
+        if len(seen) == 2000:
+            is_done.set()
 
     def offer(index):
-        for number in range(count // 4):
-            model.batcher.offer(model.route, make_frame(seq=index * count + number), 0)
-            running.wake()
+        for number in range(500):
+            offer_and_wake(running, model, index * 500 + number)
 
+    model.on_complete = count
     run_threads(4, offer)
     assert is_done.wait(TIMEOUT_S)
-    assert sorted(seen()) == sorted(index * count + number for index in range(4) for number in range(count // 4))
+    assert sorted(seen) == list(range(2000))
 
 
 def test_a_delay_is_kept_with_the_real_clock(running):

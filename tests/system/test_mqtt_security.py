@@ -1,0 +1,144 @@
+"""Passwords, access lists and TLS. Needs mosquitto and openssl."""
+
+from __future__ import annotations
+
+import pytest
+from fakes.broker import Certificates, Mosquitto, Subscriber, password_file
+from fakes.log_watch import LogWatch
+from fakes.mqtt_node import MqttNode, is_result
+
+from edgert.publish.options import TlsOptions
+from edgert.stats import LiveCount
+
+pytestmark = pytest.mark.system
+
+STATE = "edgert/n/state"
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open():
+    before = LiveCount.snapshot()
+    yield
+    assert LiveCount.snapshot() == before
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def tls_settings(certificates, *more):
+    certificate, key = certificates.server
+    return (
+        "allow_anonymous true",
+        f"cafile {certificates.ca}",
+        f"certfile {certificate}",
+        f"keyfile {key}",
+        *more,
+    )
+
+
+def as_test_client(certificates):
+    certificate, key = certificates.client
+    return lambda client: client.tls_set(str(certificates.ca), str(certificate), str(key))
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_wrong_password_is_said_once_and_the_right_one_is_taken_up(tmp_path, protocol):
+    users = password_file(tmp_path / "users", "cam", "right")
+    (tmp_path / "secret").write_text("wrong\n")
+    with Mosquitto(tmp_path, "allow_anonymous false", f"password_file {users}") as broker, LogWatch() as log:
+        with MqttNode(
+            broker.port, tmp_path.joinpath, user="cam", password_file="secret", protocol=protocol
+        ) as node:
+            node.send()
+            said = log.wait_for(
+                "refused the connection: Not authorized (as user 'cam'; check user, password_file"
+            )
+            assert "wrong" not in said
+            log.wait_for("refused the connection")
+            assert not node.sink.statistics().is_connected
+            assert len([line for line in log.warnings() if "refused the connection" in line]) == 1
+            (tmp_path / "secret").write_text("right\n")
+            log.wait_for(f"connected with MQTT {protocol}")
+            with Subscriber(broker.port, configure=lambda c: c.username_pw_set("cam", "right")) as subscriber:
+                node.send()
+                subscriber.wait_for(lambda m: is_result(m, 1))
+        assert not [line for line in log.lines if "right" in line[1]]
+
+
+def test_a_broker_that_learns_the_password_is_joined(tmp_path):
+    users = password_file(tmp_path / "users", "cam", "old")
+    (tmp_path / "secret").write_text("new")
+    broker = Mosquitto(tmp_path, "allow_anonymous false", f"password_file {users}")
+    with broker, LogWatch() as log:
+        with MqttNode(broker.port, tmp_path.joinpath, user="cam", password_file="secret") as node:
+            log.wait_for("refused the connection")
+            broker.stop()
+            password_file(tmp_path / "users", "cam", "new")
+            broker.start()
+            log.wait_for("connected")
+            node.send()
+        assert node.sink.statistics().sent == 1
+
+
+def test_a_forbidden_topic_is_refused_counted_and_said(tmp_path):
+    users = password_file(tmp_path / "users", "cam", "pw")
+    (tmp_path / "secret").write_text("pw")
+    (tmp_path / "acl").write_text("user cam\ntopic write edgert/n/state\n")
+    settings = ("allow_anonymous false", f"password_file {users}", f"acl_file {tmp_path / 'acl'}")
+    with Mosquitto(tmp_path, *settings) as broker, LogWatch() as log:
+        with MqttNode(broker.port, tmp_path.joinpath, user="cam", password_file="secret", qos=1) as node:
+            node.send(2)
+            log.wait_for("the broker refuses edgert/n/source/porch/result/classifier: Not authorized")
+        statistics = node.sink.statistics()
+        assert (statistics.sent, statistics.acknowledged, statistics.refused) == (2, 0, 2)
+        assert len([line for line in log.warnings() if "refuses" in line]) == 1
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_tls_with_a_client_certificate(tmp_path, certificates, protocol):
+    certificate, key = certificates.client
+    tls = TlsOptions(ca_file=str(certificates.ca), certificate_file=str(certificate), key_file=str(key))
+    with Mosquitto(tmp_path, *tls_settings(certificates, "require_certificate true")) as broker:
+        configure = as_test_client(certificates)
+        with Subscriber(broker.port, configure=configure) as subscriber:
+            with MqttNode(broker.port, tls=tls, protocol=protocol, qos=1) as node:
+                node.state("ready")
+                subscriber.wait_payload(STATE, b"ready")
+                node.send(200)
+                subscriber.wait_for(lambda m: is_result(m, 199))
+            subscriber.wait_payload(STATE, b"disconnected")
+        assert node.sink.statistics().acknowledged == 200
+
+
+def test_without_a_client_certificate_it_is_refused_and_says_so(tmp_path, certificates):
+    tls = TlsOptions(ca_file=str(certificates.ca))
+    with Mosquitto(tmp_path, *tls_settings(certificates, "require_certificate true")) as broker:
+        with LogWatch() as log, MqttNode(broker.port, tls=tls) as node:
+            assert "CERTIFICATE_REQUIRED" in log.wait_for("without an answer").upper()
+            assert not node.sink.statistics().is_connected
+
+
+def test_a_broker_that_nobody_vouches_for_is_not_trusted(tmp_path, certificates):
+    with Mosquitto(tmp_path, *tls_settings(certificates)) as broker:
+        with LogWatch() as log, MqttNode(broker.port, tls=TlsOptions()) as node:
+            log.wait_for("certificate verify failed")
+            log.wait_for("certificate verify failed")
+            assert not node.sink.statistics().is_connected
+
+
+def test_a_broker_under_another_name_is_not_trusted(tmp_path, certificates):
+    tls = TlsOptions(ca_file=str(certificates.ca))
+    with Mosquitto(tmp_path, *tls_settings(certificates)) as broker:
+        with LogWatch() as log, MqttNode(broker.port, host="127.0.0.2", tls=tls):
+            log.wait_for("cannot be reached")  # nothing listens there
+        with LogWatch() as log, MqttNode(broker.port, host="localhost", tls=tls):
+            log.wait_for("connected")  # the certificate names it too
+
+
+def test_a_plain_client_at_a_tls_port_keeps_trying(tmp_path, certificates):
+    with Mosquitto(tmp_path, *tls_settings(certificates)) as broker:
+        with LogWatch() as log, MqttNode(broker.port):
+            log.wait_for("closed the connection without an answer")
+            log.wait_for("closed the connection without an answer")
