@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BROKER_EXTRA := $(shell command -v mosquitto >/dev/null || ls /usr/sbin/mosquitto >/dev/null 2>&1 || echo ,broker)
 
-.PHONY: run test check bench gpu clean
+.PHONY: run test check bench clean
 run:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo$(BROKER_EXTRA)
 	@$(BIN)/edgert demo $(ARGS)
@@ -25,9 +25,6 @@ check:
 bench:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo,broker,dev
 	$(BIN)/python -m tests.bench $(ARGS)
-
-gpu:
-	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m pytest -m gpu $(ARGS)
 
 clean:
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

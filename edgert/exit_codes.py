@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from edgert.errors import ConfigError, DeviceError, EdgertError, ModelError, SinkError, SourceError
+from edgert.errors import BusyError, ConfigError, DeviceError, EdgertError, ModelError, SinkError, SourceError
 
 
 class ExitCode(IntEnum):
@@ -25,6 +25,7 @@ _CODES: tuple[tuple[type[EdgertError], ExitCode], ...] = (
     (DeviceError, ExitCode.DEVICE),
     (SourceError, ExitCode.OUTSIDE),
     (SinkError, ExitCode.OUTSIDE),
+    (BusyError, ExitCode.WORK_LOST),  # a thread or slot that did not come back when everything stopped
 )
 
 

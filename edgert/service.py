@@ -105,6 +105,8 @@ class Service:
         self._open_http(undo)
         self._assembly.open_line(undo)
         self._assembly.open_sources(undo)
+        self._assembly.load_models(undo)
+        self._assembly.let_frames_in()
         self._announce_birth()
         self._announce_state("ready")
         log.info("ready after %.2f s", time.monotonic() - started)

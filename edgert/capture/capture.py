@@ -66,6 +66,7 @@ class Capture:
         self._clock = clock or Clock()
         self._blocks = options.chosen_policy() == "every"
         self._answers = options.spec().answers
+        self._is_camera = options.spec().is_camera  # frames that wait in one grow old
         self._connection = Connection(
             name, source, options, clock=self._clock, on_state=on_state, jitter=jitter
         )
@@ -95,6 +96,8 @@ class Capture:
 
     def hold(self) -> None:
         """Deliver no more frames until `resume`, but stay connected and send answers.
+
+        Before `start`, a clip or a socket is opened all the same, a camera not until `resume`.
 
         Does not wait for the source, only for a `deliver` that runs just now.
         """
@@ -134,7 +137,7 @@ class Capture:
         try:
             if self._is_paused:
                 self._rest()
-            elif self._is_held:
+            elif self._is_held and (self._connection.is_open or self._is_camera):
                 self._wait_held()
             elif not self._connection.is_open:
                 self._connect()

@@ -72,7 +72,7 @@ class Assembly:
         self.announcers = [sink.announcer for sink in self._sinks.values() if sink.announcer]
 
     def open_line(self, undo: ExitStack) -> None:
-        """Start scheduling and decoding, then load the models. Raises what `open_model` does."""
+        """Start scheduling and decoding. Raises ConfigError."""
         if len(self._taps) > 1:
             raise ConfigError(f"{self._file.document.path}: sinks: one tap is enough, not {len(self._taps)}")
         tap = next(iter(self._taps.values()), None)
@@ -82,6 +82,9 @@ class Assembly:
         )
         pipeline.start()
         undo.callback(pipeline.stop)
+
+    def load_models(self, undo: ExitStack) -> None:
+        """Load every model. Raises what `open_model` does."""
         undo.callback(self.models.close)
         plans = [self._file.plan(name) for name in self._file.model_names]
         lanes = sum(plan.lanes * len(plan.entry.chosen_versions()) for plan in plans)
@@ -90,7 +93,7 @@ class Assembly:
             self.models.load(plan)
 
     def open_sources(self, undo: ExitStack) -> None:
-        """Let frames in. A camera that is not there is no error: it is tried again."""
+        """Open what can be opened before frames are wanted: a clip is read while models load."""
         for name, options in self._file.options.sources.items():
             source = RunningSource(
                 name,
@@ -106,6 +109,11 @@ class Assembly:
             undo.callback(source.close)
         for source in self._sources.values():
             source.start()
+
+    def let_frames_in(self) -> None:
+        """Let sources deliver. A camera that is not there is no error: it is tried again."""
+        for source in self._sources.values():
+            source.resume()
 
     def drain(self, timeout_s: float) -> bool:
         """Take no more frames and let those admitted finish; False if some were dropped when time was up."""

@@ -20,7 +20,7 @@ from edgert.stats import CopyCounts
 
 
 class RunningSource:
-    """Owns a source's slots. Open from construction; frames come after `start`."""
+    """Owns a source's slots. It is held until `resume`."""
 
     def __init__(
         self,
@@ -48,7 +48,8 @@ class RunningSource:
         )
 
     def start(self) -> None:
-        """Let frames in."""
+        """Open the source, as far as it keeps; frames come after `resume`."""
+        self._capture.hold()
         self._capture.start()
 
     def hold(self) -> None:
@@ -60,7 +61,7 @@ class RunningSource:
         self._capture.pause()
 
     def resume(self) -> None:
-        """Open the source again."""
+        """Let frames in, at first and after `hold` or `pause`."""
         self._capture.resume()
 
     def close(self) -> None:

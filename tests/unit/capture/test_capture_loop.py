@@ -355,7 +355,6 @@ def test_thread_that_hangs_is_named(make):
     def hang():
         begun.set()
         released.wait(10)
-        return None
 
     capture = make([hang])
     capture.start()

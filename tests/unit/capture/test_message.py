@@ -236,8 +236,8 @@ def test_any_two_parts_are_a_frame_within_its_bound_or_refused(head, body):
         form, height, width = payloads.read_into(parse_header(memoryview(head)), memoryview(body), slot)
         assert form in ("bgr8", "rgb8", "gray8", "nv12")
         assert 0 < height * width <= BOUND
-    except FrameError as error:
-        assert str(error)
+    except FrameError:
+        pass
     finally:
         payloads.close()
         ring.abandon(slot)
