@@ -59,7 +59,7 @@ class Document:
         return self._convert(self.tree.get(key, {}), kind, key)
 
     def resolve(self, path: str) -> Path:
-        """Return `path` relative to the folder this file stands in; absolute paths stay. Raises ConfigError."""
+        """Return `path` relative to this file's folder; absolute paths stay. Raises ConfigError."""
         try:
             return self.path.parent / Path(path).expanduser()
         except RuntimeError as error:  # `~name` of a user who does not exist

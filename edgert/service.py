@@ -18,11 +18,12 @@ import msgspec
 
 from edgert import __version__
 from edgert.capture.state import SourceState
-from edgert.errors import EdgertError, ModelError
-from edgert.exit_codes import ExitCode
+from edgert.errors import ConfigError, EdgertError, ModelError
+from edgert.exit_codes import ExitCode, exit_code_of
 from edgert.pipeline.assembly import Assembly
 from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.model_set import ModelState
+from edgert.pipeline.report import Report
 from edgert.publish import topics
 
 log = logging.getLogger(__name__)
@@ -46,11 +47,18 @@ class Service:
     def run(self) -> ExitCode:
         """Start, serve until stopped or until every source has ended, stop. Raises EdgertError."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._check_report_file()
         with ExitStack() as undo:
             self._install_signals(undo)
             self._start(undo)
-            self._serve()
-            return self._stop()
+            event = self._serve()
+            is_drained = self._drain()
+            report = self._assembly.report()
+        # Only a closed sink has sent all that it ever will.
+        self._write(msgspec.structs.replace(report, sinks=self._assembly.sink_report()))
+        if event == "ended" and (failure := self._assembly.failure()) is not None:
+            return exit_code_of(failure)
+        return ExitCode.OK if is_drained else ExitCode.WORK_LOST
 
     # What the parts report; called on their threads.
 
@@ -85,10 +93,14 @@ class Service:
         ]
 
     def load(self, model: str) -> None:
-        """Load or reload one of the pipeline's models. Raises ModelError, ConfigError."""
+        """Load or reload one of the pipeline's models, as the store and the pipeline file describe it now.
+
+        Raises:
+            ModelError, ConfigError, OutOfDeviceMemoryError: it stays as it was.
+        """
         if model not in self._file.model_names:
             raise ModelError(f"Model {model!r} is in no source of {self._file.document.path}.")
-        self._assembly.models.load(self._file.plan(model))
+        self._assembly.models.load(self._file.read_again().plan(model))
 
     def unload(self, model: str) -> None:
         """Unload a model; its sources' frames are dropped until it is loaded again. Raises ModelError."""
@@ -102,8 +114,8 @@ class Service:
         started = time.monotonic()
         self._assembly.open_sinks(undo)
         self._announce_state("init")
-        self._open_http(undo)
         self._assembly.open_line(undo)
+        self._open_http(undo)
         self._assembly.open_sources(undo)
         self._assembly.load_models(undo)
         self._assembly.let_frames_in()
@@ -123,7 +135,8 @@ class Service:
         log.info("http: health and metrics at %s", server.open())
         undo.callback(server.close)
 
-    def _serve(self) -> None:
+    def _serve(self) -> Event:
+        """Handle events until one of them ends the service; returns that."""
         while True:
             event = self._next_event()
             if event == "reload":
@@ -132,18 +145,28 @@ class Service:
                 self._publish_stats()
             else:
                 log.info("stopping: %s", "asked to" if event == "stop" else "every source has ended")
-                return
+                return event
 
-    def _stop(self) -> ExitCode:
+    def _drain(self) -> bool:
         self._is_stopping = True
         self._announce_state("draining")
         is_drained = self._assembly.drain(self._options.drain_s)
         if not is_drained:
             log.warning("not all frames were answered within drain_s = %s", self._options.drain_s)
         self._publish_stats()
-        if self._report_file is not None:
-            self._report_file.write_bytes(msgspec.json.format(msgspec.json.encode(self._assembly.report())))
-        return ExitCode.OK if is_drained else ExitCode.WORK_LOST
+        return is_drained
+
+    def _check_report_file(self) -> None:
+        if self._report_file is not None and not self._report_file.parent.is_dir():
+            raise ConfigError(f"--report {self._report_file}: there is no folder {self._report_file.parent}")
+
+    def _write(self, report: Report) -> None:
+        if self._report_file is None:
+            return
+        try:
+            self._report_file.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+        except OSError as error:
+            raise ConfigError(f"--report {self._report_file}: cannot be written: {error.strerror}") from error
 
     def _next_event(self) -> Event | None:
         """Return the next event, or None when statistics are due."""
@@ -153,13 +176,12 @@ class Service:
             return None
 
     def _reload(self) -> None:
-        """Reload every model as the store and the pipeline file describe it now."""
-        try:
-            file = PipelineFile.load(self._file.document.path)
-            for model in self._file.model_names:
-                self._assembly.models.load(file.plan(model))
-        except EdgertError as error:
-            log.error("reload refused, the models loaded before go on: %s", error)  # noqa: TRY400 - no bug
+        """Reload every model. One that cannot be loaded stays as it was and keeps no other from it."""
+        for model in self._file.model_names:
+            try:
+                self.load(model)
+            except EdgertError as error:
+                log.error("model %s is not reloaded, what was loaded goes on: %s", model, error)  # noqa: TRY400
 
     def _install_signals(self, undo: ExitStack) -> None:
         handlers = {

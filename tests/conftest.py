@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import sys
 import threading
 import time
 from functools import cache
@@ -13,11 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
-if str(ROOT) not in sys.path:  # `from tests.fakes.clock import FakeClock` works however pytest was started
-    sys.path.insert(0, str(ROOT))
-
-from edgert.stats import LiveCount  # noqa: E402
+from edgert.stats import LiveCount
 
 THREAD_GRACE_S = 2.0  # for a thread that was told to end and has not quite done so
 

@@ -7,6 +7,7 @@ let only senders you trust reach an endpoint.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket as sockets
 import stat
@@ -166,8 +167,9 @@ class Link:
     ) -> None:
         self._spec = options.spec()
         self._counts = counts
-        self._own_context = None if context else zmq.Context()
-        self._socket = (context or self._own_context or zmq.Context()).socket(_TYPES[self._spec.socket])
+        self._context = context or zmq.Context()
+        self._owns_context = context is None
+        self._socket = self._context.socket(_TYPES[self._spec.socket])
         self._owes_answer = False  # a REP socket has to answer before it may receive
         self._path: Path | None = None  # of our own ipc:// socket
         self.outbox: Outbox | None = None
@@ -216,9 +218,12 @@ class Link:
             self._owes_answer = False
 
     def close(self) -> None:
-        """Close the socket at once."""
+        """Close the socket at once; its address is free when this returns."""
         if self.outbox is not None:
             self.outbox.close()
+        if self._spec.binds:
+            with contextlib.suppress(zmq.ZMQError):
+                self._socket.unbind(self.address)
         self._close_socket()
         self.live.closed()
 
@@ -279,8 +284,8 @@ class Link:
         if self._path is not None:
             self._path.unlink(missing_ok=True)  # libzmq leaves it
         self._socket.close(linger=0)
-        if self._own_context is not None:
-            self._own_context.term()
+        if self._owns_context:
+            self._context.term()
 
 
 def _ipc_path(address: str) -> Path | None:

@@ -25,7 +25,7 @@ from edgert.pipeline.running_source import RunningSource
 from edgert.publish.factory import open_sink, open_tap
 from edgert.publish.options import TapOptions
 from edgert.publish.payload import ResultEncoder
-from edgert.publish.sink import Announcer, Sink, Tap
+from edgert.publish.sink import Announcer, Sink, SinkStats, Tap
 from edgert.stats import proportional_set_bytes, stage_cpu_s
 
 CLOSE_SINKS_S = 5.0
@@ -122,13 +122,16 @@ class Assembly:
         return self.pipeline.drain(timeout_s)
 
     def is_ready(self) -> bool:
-        """Every model of the pipeline is loaded."""
-        states = self.models.states
-        return all(name in states and states[name].state == "READY" for name in self._file.model_names)
+        """Every model of the pipeline is loaded; one that is being replaced still serves."""
+        return all(self.models.get(name) is not None for name in self._file.model_names)
 
     def have_all_ended(self) -> bool:
         """No source has frames any more."""
         return all(source.state == "ended" for source in self._sources.values())
+
+    def failure(self) -> Exception | None:
+        """Return what ended a source, of those that did not end with their last frame."""
+        return next((source.failure for source in self._sources.values() if source.failure), None)
 
     def device_attributes(self) -> dict[str, Any]:
         """Return what the device says of itself."""
@@ -148,10 +151,14 @@ class Assembly:
             proportional_set_bytes(),
             MemoryReport(budget.used_bytes, budget.peak_bytes, budget.limit_bytes),
             self._stage_cpu_s(),
-            {name: source.report() for name, source in self._sources.items()},
-            {name: self._model_report(name, state) for name, state in self.models.states.items()},
-            {name: sink.statistics() for name, sink in self._receivers().items()},
+            {name: source.report() for name, source in dict(self._sources).items()},
+            {name: self._model_report(name, state) for name, state in dict(self.models.states).items()},
+            self.sink_report(),
         )
+
+    def sink_report(self) -> dict[str, SinkStats]:
+        """Return what the sinks did; also of those that are closed."""
+        return {name: sink.statistics() for name, sink in self._receivers().items()}
 
     def _stage_cpu_s(self) -> dict[str, float]:
         captured_ns = sum(source.cpu_ns for source in self._sources.values())  # also of threads that ended

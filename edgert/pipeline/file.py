@@ -55,15 +55,20 @@ class PipelineOptions(Options, frozen=True, kw_only=True):
 class PipelineFile:
     """A parsed pipeline file. `problems` says what is wrong with it beyond the types of its values."""
 
-    def __init__(self, document: Document) -> None:
-        self.document = document
-        self.options = document.as_type(PipelineOptions)
-        self.store = ModelStore(document.resolve(self.options.store))
+    def __init__(self, document: Document, overrides: Iterable[str] = ()) -> None:
+        self._overrides = tuple(overrides)
+        self.document = document.override(self._overrides)
+        self.options = self.document.as_type(PipelineOptions)
+        self.store = ModelStore(self.document.resolve(self.options.store))
 
     @classmethod
     def load(cls, path: Path, overrides: Iterable[str] = ()) -> PipelineFile:
         """Parse the file with `a.b=value` overrides applied. Raises ConfigError."""
-        return cls(Document.load(path).override(overrides))
+        return cls(Document.load(path), overrides)
+
+    def read_again(self) -> PipelineFile:
+        """Return what the file says now, with the same overrides. Raises ConfigError."""
+        return self.load(self.document.path, self._overrides)
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -124,8 +129,8 @@ class PipelineFile:
             raise self._error(f"{key}: {error}") from error
 
     def _check_reference(self, key: str, model: str) -> None:
-        name, _, version = model.partition("/")
-        if not version:
+        name, slash, version = model.partition("/")
+        if not slash:
             return
         chosen = [number.number for number in self.store.entry(name).chosen_versions()]
         if version not in map(str, chosen):

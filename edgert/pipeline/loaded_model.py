@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 import msgspec
 
 from edgert.decode.decoder import Decoder
-from edgert.errors import ModelError
+from edgert.errors import EdgertError, ModelError
 from edgert.execute.engine import BufferSet, Completed, Engine, Lane
 from edgert.frames.frame import Frame
 from edgert.frames.placement import Placement
@@ -20,7 +21,12 @@ from edgert.schedule.batcher import Batcher, BatchPolicy, Waiting
 from edgert.schedule.route import Route
 from edgert.stats import Latency, LatencySummary, LiveCount
 
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
 WARM_UP_TIMEOUT_S = 120.0
+WARNING_INTERVAL_NS = 60_000_000_000  # failed frames are warned of once in this time
+WARM_UP_SIDE = 64  # of the picture, where the engine takes any size
 
 
 class Preparer(Protocol):
@@ -41,6 +47,14 @@ class Batch(msgspec.Struct, gc=False, eq=False):
     placements: list[Placement]
 
 
+class FrameTimes(msgspec.Struct, frozen=True):
+    """Times summed over frames: each frame of a batch has the whole time of its batch."""
+
+    prepare_ms: float
+    execute_ms: float
+    decode_ms: float
+
+
 class ModelStatistics(msgspec.Struct, frozen=True):
     """What one model version has done since it was loaded."""
 
@@ -53,6 +67,7 @@ class ModelStatistics(msgspec.Struct, frozen=True):
     prepare: LatencySummary  # of a batch
     execute: LatencySummary  # of a batch
     decode: LatencySummary  # of a batch
+    frame_times: FrameTimes
 
 
 class LoadedModel:
@@ -87,11 +102,14 @@ class LoadedModel:
         self._image_input = image_input
         self._has_batch_axis = engine.info.batches or engine.info.fixed_batch is not None
         self._frames = self._batches = self._failed = 0
+        self._undecodable = 0  # written by the decode thread
+        self._prepare_frame_ns = self._execute_frame_ns = self._decode_frame_ns = 0
+        self._warned_ns = -WARNING_INTERVAL_NS
         self._queue, self._prepare, self._execute, self._decode = (Latency() for _ in range(4))
         self.live.opened()
 
     def open_lanes(self, count: int) -> None:
-        """Open lanes and run each once, so that the first frame meets no cold engine."""
+        """Open lanes and run them, so that the first frame meets no cold engine."""
         for _ in range(count):
             lane = self._engine.open_lane(self.policy.max_batch, self._lane_done)
             self._lanes.append(lane)
@@ -122,19 +140,25 @@ class LoadedModel:
         self._failed += len(batch.frames) if completed.error else 0
         for frame in batch.frames:
             self._queue.add(completed.started_mono_ns - frame.captured_mono_ns)
-        self._prepare.add(completed.filled_mono_ns - completed.started_mono_ns)
-        self._execute.add(completed.finished_mono_ns - completed.filled_mono_ns)
+        self._count_time(completed, len(batch.frames))
         self.on_completed(self, lane, completed)
 
-    def decode(self, completed: Completed, batch: Batch) -> list[Output]:
-        """Decode every frame of a batch that completed without error."""
+    def decode(self, completed: Completed, batch: Batch) -> list[Output | EdgertError]:
+        """Return each frame's output, or why it has none."""
+        if completed.error is not None:
+            self._warn(completed.error)
+            return [completed.error] * len(batch.frames)
         started = time.monotonic_ns()
-        outputs = completed.buffers.outputs()
+        try:
+            outputs = completed.buffers.outputs()
+        except Exception as failure:  # noqa: BLE001 - whatever a runtime raises is the fate of this batch only
+            return [self._undecoded(failure) for _ in batch.frames]
         decoded = [
-            self._decoder.decode(self._part(outputs, index), placement)
-            for index, placement in enumerate(batch.placements)
+            self._decode_one(outputs, index, placement) for index, placement in enumerate(batch.placements)
         ]
-        self._decode.add(time.monotonic_ns() - started)
+        took_ns = time.monotonic_ns() - started
+        self._decode.add(took_ns)
+        self._decode_frame_ns += took_ns * len(decoded)
         return decoded
 
     def finish(self) -> None:
@@ -160,13 +184,46 @@ class LoadedModel:
             self.version,
             self._batches,
             self._frames,
-            self._failed,
+            self._failed + self._undecodable,
             len(self.lanes),
             self._queue.summary(),
             self._prepare.summary(),
             self._execute.summary(),
             self._decode.summary(),
+            FrameTimes(
+                round(self._prepare_frame_ns / 1e6, 3),
+                round(self._execute_frame_ns / 1e6, 3),
+                round(self._decode_frame_ns / 1e6, 3),
+            ),
         )
+
+    def _count_time(self, completed: Completed, frames: int) -> None:
+        prepare_ns = completed.filled_mono_ns - completed.started_mono_ns
+        execute_ns = completed.finished_mono_ns - completed.filled_mono_ns
+        self._prepare.add(prepare_ns)
+        self._execute.add(execute_ns)
+        self._prepare_frame_ns += prepare_ns * frames
+        self._execute_frame_ns += execute_ns * frames
+
+    def _decode_one(
+        self, outputs: Mapping[str, Array], index: int, placement: Placement
+    ) -> Output | EdgertError:
+        try:
+            return self._decoder.decode(self._part(outputs, index), placement)
+        except Exception as failure:  # noqa: BLE001 - outputs that no decoder expects are this frame's fate only
+            return self._undecoded(failure)
+
+    def _undecoded(self, failure: Exception) -> ModelError:
+        self._undecodable += 1
+        error = ModelError(f"The outputs cannot be decoded: {failure}")
+        self._warn(error)
+        return error
+
+    def _warn(self, error: EdgertError) -> None:
+        now_ns = time.monotonic_ns()
+        is_due = now_ns - self._warned_ns >= WARNING_INTERVAL_NS
+        self._warned_ns = now_ns if is_due else self._warned_ns
+        log.log(logging.WARNING if is_due else logging.DEBUG, "model %s: %s", self.name, error)
 
     def _lane_done(self) -> None:
         self.on_done()
@@ -201,22 +258,28 @@ class LoadedModel:
         return {name: array[index] for name, array in outputs.items()}
 
     def _warm_up(self, lane: Lane) -> None:
-        buffers = lane.acquire()
-        if buffers is None:
-            return
-        lane.submit(buffers, self._fill_zeros, None)
+        """Run each buffer set once, so that memory which is too small shows now."""
+        warm: set[int] = set()
+        while (buffers := self._await(lane.acquire)).index not in warm:
+            lane.submit(buffers, self._fill_zeros, None)
+            [done] = self._await(lane.poll)
+            lane.release(buffers)
+            if done.error:
+                raise done.error
+            warm.add(buffers.index)
+        lane.release(buffers)
+
+    def _await(self, ask: Callable[[], T | None]) -> T:
         deadline = time.monotonic() + WARM_UP_TIMEOUT_S
-        while not (done := lane.poll()):
+        while not (answer := ask()):
             if time.monotonic() > deadline:
                 raise ModelError(f"Model {self.name}: the engine gave no answer in {WARM_UP_TIMEOUT_S} s.")
             time.sleep(0.001)
-        lane.release(buffers)
-        if done[0].error:
-            raise done[0].error
+        return answer
 
     def _fill_zeros(self, buffers: BufferSet) -> None:
-        spec = self._image_input
-        sides = [64 if side < 0 else side for side in spec.shape]
-        if self._has_batch_axis:
-            sides[0] = self.policy.max_batch
-        buffers.inputs({spec.name: tuple(sides)})[spec.name][:] = 0
+        known = self._image_input.shape[1:] if self._has_batch_axis else self._image_input.shape
+        wanted = self._key_preparer.shape_for("bgr8", WARM_UP_SIDE, WARM_UP_SIDE)
+        item_shape = tuple(want if side < 0 else side for side, want in zip(known, wanted, strict=True))
+        for place in self._tensor(buffers, self.policy.max_batch, item_shape):
+            place[...] = 0

@@ -64,10 +64,10 @@ class ModelPlan(msgspec.Struct, frozen=True):
 def plan_model(entry: ModelEntry, overrides: dict[str, Any], pipeline_file: Path) -> ModelPlan:
     """Return the plan for `entry`. Raises ConfigError naming the file that is wrong."""
     entry.settings.as_type(ModelSettings)  # first alone, so that an error names the right file
-    merged = Document(pipeline_file, {"models": {entry.name: merge(entry.settings.tree, overrides)}})
+    merged = Document(entry.settings.path, merge(entry.settings.tree, overrides))
     try:
-        settings = Document(entry.settings.path, merge(entry.settings.tree, overrides)).as_type(ModelSettings)
+        settings = merged.as_type(ModelSettings)
     except ConfigError as error:
-        text = str(error).partition(": ")[2]
-        raise ConfigError(f"{merged.path}: models.{entry.name}.{text}") from error
-    return ModelPlan(entry, settings)
+        text = str(error).removeprefix(f"{merged.path}: ")
+        raise ConfigError(f"{pipeline_file}: models.{entry.name}.{text}") from error
+    return ModelPlan(msgspec.structs.replace(entry, settings=merged), settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +17,6 @@ from edgert.pipeline.model_set import ModelSet
 from edgert.publish.sink import Sink, Tap
 from edgert.schedule.route import Route
 from edgert.schedule.scheduler import Scheduler
-
-log = logging.getLogger(__name__)
 
 
 class Pipeline:
@@ -126,28 +123,15 @@ class Pipeline:
         """Decode a batch, give its buffers back, publish."""
         batch = completed.tag
         assert isinstance(batch, Batch)  # noqa: S101 - our own invariant
-        outputs, error = self._decode(model, completed, batch)
+        outputs = model.decode(completed, batch)
         lane.release(completed.buffers)
-        for index, (route, frame) in enumerate(zip(batch.routes, batch.frames, strict=True)):
+        for route, frame, output in zip(batch.routes, batch.frames, outputs, strict=True):
             link = self._links[route.source][route.model]
-            if error is not None:
-                self._refuse(link, frame, error.status, error)
+            if isinstance(output, EdgertError):
+                self._refuse(link, frame, output.status, output)
             else:
-                self._publish(link, frame, model, outputs[index])
+                self._publish(link, frame, model, output)
         model.finish()
-
-    @staticmethod
-    def _decode(
-        model: LoadedModel, completed: Completed, batch: Batch
-    ) -> tuple[list[Output], EdgertError | None]:
-        if completed.error is not None:
-            log.warning("model %s: %s", model.name, completed.error)
-            return [], completed.error
-        try:
-            return model.decode(completed, batch), None
-        except Exception as failure:  # noqa: BLE001 - outputs that no decoder expects are the fate of this batch
-            log.warning("model %s: outputs cannot be decoded: %s", model.name, failure)
-            return [], ModelError(f"The outputs cannot be decoded: {failure}")
 
     def _publish(self, link: Link, frame: Frame, model: LoadedModel, output: Output) -> None:
         result = Result(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,12 +12,18 @@ from edgert.capture.factory import open_source
 from edgert.capture.options import SourceOptions
 from edgert.capture.state import SourceState
 from edgert.device.memory import Buffer
+from edgert.errors import BusyError
 from edgert.frames.slots import SlotRing
 from edgert.pipeline.link import Link
 from edgert.pipeline.pipeline import Pipeline
 from edgert.pipeline.report import CopyReport, SourceReport
 from edgert.publish.payload import ResultEncoder
 from edgert.stats import CopyCounts
+
+
+log = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 5.0
 
 
 class RunningSource:
@@ -33,6 +40,7 @@ class RunningSource:
         folder: Path,
         on_state: Callable[[SourceState, str], None],
     ) -> None:
+        self.failure: Exception | None = None  # what ended the source, if it was not its last frame
         self._links = links
         self._copies = CopyCounts()
         self._ring = SlotRing(options.slots, options.max_frame_bytes, allocate)
@@ -45,6 +53,7 @@ class RunningSource:
             pipeline.admit,
             make_room=lambda: pipeline.make_room(name),
             on_state=on_state,
+            on_end=self._ended,
         )
 
     def start(self) -> None:
@@ -65,9 +74,17 @@ class RunningSource:
         self._capture.resume()
 
     def close(self) -> None:
-        """Stop capturing and free the slots. No frame of this source may be waiting or running."""
-        self._capture.stop()
-        self._ring.close()
+        """Stop capturing and free the slots. No frame of this source may be waiting or running.
+
+        A source that hangs, e.g. in an attempt to connect, is left behind with its slots; its thread ends
+        with the process.
+        """
+        try:
+            self._capture.stop(STOP_TIMEOUT_S)
+        except BusyError as error:
+            log.warning("%s It is left behind.", error)
+        else:
+            self._ring.close()
 
     @property
     def state(self) -> SourceState:
@@ -89,6 +106,7 @@ class RunningSource:
             stats.reason,
             stats.frames,
             stats.refused,
+            stats.lost,
             stats.reconnects,
             round((time.monotonic_ns() - last_ns) / 1e6, 1) if last_ns else None,
             self._ring.statistics(),
@@ -98,3 +116,6 @@ class RunningSource:
             },
             {link.model: link.statistics() for link in self._links},
         )
+
+    def _ended(self, failure: Exception | None) -> None:
+        self.failure = failure

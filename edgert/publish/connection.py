@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from edgert.errors import EdgertError
 from edgert.publish import topics
@@ -15,7 +14,7 @@ from edgert.publish.complaint import Complaint
 from edgert.publish.options import MqttOptions
 from edgert.publish.outbox import Outbox
 from edgert.publish.queued import DeliveryThread
-from edgert.publish.session import BrokerRefusedError, Message, Session
+from edgert.publish.session import BrokerRefusedError, Feed, Message, Session
 from edgert.publish.sink import NodeState
 from edgert.publish.waker import Waker
 from edgert.stats import Tally
@@ -29,34 +28,9 @@ LOOK_UP_S = 0.5  # how often a quiet connection looks after keep-alive and deadl
 HEADER_BYTES = 32  # more than a PUBLISH has around topic and payload
 GOODBYE_SHARE = 0.2  # of the closing time is kept for saying `disconnected`,
 GOODBYE_MAX_S = 1.0  # but not more than this
+SUSPICIOUS = 3  # short connections in a row
 LAST_WORD_S = 0.25  # for DISCONNECT, where time is up already
 GOODBYE = b"disconnected"
-
-
-class Feed(Protocol):
-    """Where results come from, and where the connection says what became of them. Its thread calls."""
-
-    def next_message(self, connected_mono_ns: int) -> Message | None:
-        """Return the next result to publish; None if none waits. Older ones than the time are historical."""
-
-    @property
-    def is_finished(self) -> bool:
-        """Nothing waits, and nothing more will come."""
-
-    def discard(self) -> None:
-        """Drop what waits: time is up."""
-
-    def handed_over(self, message: Message) -> None:
-        """The message was given to the network."""
-
-    def acknowledged(self, message: Message) -> None:
-        """The broker has taken the message."""
-
-    def refused(self, message: Message, why: str) -> None:
-        """The broker has not taken the message, and will not be asked again."""
-
-    def too_large(self, message: Message, limit_bytes: int) -> None:
-        """The broker allows no packet of this size; the message was not sent."""
 
 
 class MqttConnection:
@@ -83,6 +57,8 @@ class MqttConnection:
         self._versions = ["5", "3.1.1"] if options.protocol == "auto" else [options.protocol]
         self._accepted: set[str] = set()
         self._backoff = Backoff(options.retry_min_s, options.retry_max_s)
+        self._steady_ns = int(options.retry_max_s * 1e9)
+        self._short_lived = 0  # connections in a row that ended before they were steady
         host, port = options.address
         self._complaint = Complaint(log, f"Sink {name}: MQTT broker {host}:{port}")
         self._outbox = Outbox(prefix + topics.STATE)
@@ -92,7 +68,7 @@ class MqttConnection:
         self._results_deadline_ns = 0  # both are valid once closing
         self._deadline_ns = 0
         self.is_connected = False
-        self.counts = Tally()  # connected, lost, failed (attempts)
+        self.counts = Tally()  # connected; failed: attempts, and connections that ended
 
     def open(self) -> None:
         """Start to connect. Returns at once; an absent broker is no error."""
@@ -142,12 +118,15 @@ class MqttConnection:
         try:
             while not is_done:
                 is_last = self._closing.is_set()  # after `close`, one more attempt is due
-                is_done = self._attempt() or is_last
+                is_done = self._attempt() or is_last or self._is_late()
                 self._closing.wait(0.0 if is_done else self._backoff.next_s())
         finally:
             self._feed.discard()
             self._waker.close()
             DeliveryThread.live.closed()
+
+    def _is_late(self) -> bool:
+        return self._closing.is_set() and self._mono_ns() >= self._deadline_ns
 
     def _attempt(self) -> bool:
         """Connect and publish; True if that ended because it was asked to."""
@@ -167,7 +146,8 @@ class MqttConnection:
 
     def _complain(self, error: EdgertError) -> None:
         self.counts.add("failed")
-        self._complaint.raised(str(error))
+        hint = "; does another client use the same client_id?" if self._short_lived >= SUSPICIOUS else ""
+        self._complaint.raised(f"{error}{hint}")
 
     def _connect(self) -> Session:
         """Return a session that the broker has accepted, in the best version that it is known to speak."""
@@ -209,22 +189,33 @@ class MqttConnection:
     def _serve(self, session: Session) -> None:
         """Publish until closing is complete. Raises SinkError when the connection ends before."""
         connected_ns = self._mono_ns()
-        self._backoff.reset()
-        self._complaint.forget()
         self._outbox.connected()
         self.is_connected = True
         self.counts.add("connected")
         try:
-            while not self._is_all_said(session):
-                self._fill(session, connected_ns)
-                session.pump(self._waker.fileno(), self._patience_s())
-                self._settle(session)
-                self._waker.clear()  # before looking at anything: a later `wake` is seen by the next pump
+            self._exchange(session, connected_ns)
             self._part(session)
         finally:
             self.is_connected = False
+            self._settle(session)  # what came in before the connection ended
             self._keep(session.unfinished())
             session.close()
+            self._judge(self._mono_ns() - connected_ns)
+
+    def _exchange(self, session: Session, connected_ns: int) -> None:
+        while not self._is_all_said(session):
+            self._fill(session, connected_ns)
+            session.pump(self._waker.fileno(), self._patience_s())
+            self._settle(session)
+            self._waker.clear()  # before looking at anything: a later `wake` is seen by the next pump
+
+    def _judge(self, lasted_ns: int) -> None:
+        """Begin with short pauses only if the connection lasted: clients of one id end each other's."""
+        self._short_lived += 1
+        if lasted_ns >= self._steady_ns:
+            self._short_lived = 0
+            self._backoff.reset()
+            self._complaint.forget()
 
     def _fill(self, session: Session, connected_ns: int) -> None:
         while session.has_room(qos=1):

@@ -110,9 +110,11 @@ class PahoSession:
         """
         if message.qos and not self._inflight:
             self._client.on_publish = self._on_publish
-        info = self._offer(message)
-        while info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:  # the packet id is still in flight; take the next
+        try:
             info = self._offer(message)
+        except ValueError as error:  # no topic for publishing
+            self._settled.append(Settled(message, str(error)))
+            return
         if message.qos:
             self._inflight[info.mid] = message
         elif info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS or not info.is_published():
@@ -157,7 +159,11 @@ class PahoSession:
             self._client.tls_set_context(tls_context(options.tls, self._resolve))
 
     def _offer(self, message: Message) -> paho.MQTTMessageInfo:
-        return self._client.publish(message.topic, message.payload, message.qos, message.is_retained)
+        while True:
+            info = self._client.publish(message.topic, message.payload, message.qos, message.is_retained)
+            if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+                return info
+            # The packet id is still in flight, 65,535 messages later; the next one is not.
 
     def _exchange(self, wake: int, timeout_s: float) -> None:
         """Let paho receive, send and look after its keep-alive. Its return codes show as a closed socket."""
@@ -183,9 +189,8 @@ class PahoSession:
     def _end(self) -> SinkError:
         """Say why the connection ended."""
         if self._answer is None:
-            return BrokerRefusedError(
-                "closed the connection without an answer", try_other_version=self._is_v5
-            )
+            text = f"closed the connection without an answer{self._trouble or self._guess()}"
+            return BrokerRefusedError(text, try_other_version=self._is_v5)
         if not self.is_connected:
             return self._refusal(self._answer)
         if self._ending is None:
@@ -194,6 +199,10 @@ class PahoSession:
             text = f"another client has connected as {self._client_id!r}; give each its own client_id"
             return BrokerRefusedError(text, is_final=True)
         return SinkError(f"ended the connection: {self._ending}")
+
+    def _guess(self) -> str:
+        tls = self._options.tls
+        return " (does it want a certificate_file?)" if tls and not tls.certificate_file else ""
 
     def _refusal(self, answer: ReasonCode) -> BrokerRefusedError:
         hint = ""

@@ -1,4 +1,4 @@
-"""What the keeper of a broker connection asks of one connection, whatever library makes it."""
+"""What the keeper of a broker connection works with: sessions on one side, a feed on the other."""
 
 from __future__ import annotations
 
@@ -96,3 +96,29 @@ class Session(Protocol):
 
     def close(self) -> None:
         """End the network connection at once. Does not raise; allowed in any state."""
+
+
+class Feed(Protocol):
+    """Where results come from, and where the connection says what became of them. Its thread calls."""
+
+    def next_message(self, connected_mono_ns: int) -> Message | None:
+        """Return the next result to publish; None if none waits. Older ones than the time are historical."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Nothing waits, and nothing more will come."""
+
+    def discard(self) -> None:
+        """Drop what waits: time is up."""
+
+    def handed_over(self, message: Message) -> None:
+        """The message was given to the network."""
+
+    def acknowledged(self, message: Message) -> None:
+        """The broker has taken the message."""
+
+    def refused(self, message: Message, why: str) -> None:
+        """The broker has not taken the message, and will not be asked again."""
+
+    def too_large(self, message: Message, limit_bytes: int) -> None:
+        """The broker allows no packet of this size; the message was not sent."""

@@ -238,7 +238,7 @@ class Subscriber:
             try:
                 message = self._arrived.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                seen = [(m.topic, m.payload[:60], m.retain) for m in self.messages]
+                seen = [(m.topic, m.payload[:60], m.retain) for m in self.messages[-20:]]
                 raise AssertionError(
                     f"What was waited for did not arrive in {timeout_s} s; seen: {seen}"
                 ) from None

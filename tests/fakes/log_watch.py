@@ -27,7 +27,9 @@ class LogWatch(logging.Handler):
             try:
                 record = self._arrived.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise AssertionError(f"{text!r} was not logged in {timeout_s} s; but: {self.lines}") from None
+                raise AssertionError(
+                    f"{text!r} was not logged in {timeout_s} s; but: {self.lines[-20:]}"
+                ) from None
             self.lines.append((record.levelname, record.getMessage()))
             if text in record.getMessage():
                 return record.getMessage()

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgert.capture.pace import Clock
 from edgert.capture.source import Captured
-from edgert.errors import EdgertError, EndOfSourceError
+from edgert.errors import ClosedError, EdgertError, EndOfSourceError
 from edgert.frames.frame import Reply
 from edgert.frames.result import Result
 from edgert.frames.slots import Slot
@@ -87,6 +87,8 @@ class FakeSource:
         self.is_open = True
 
     def read(self, slot: Slot | None, timeout_s: float) -> Captured | None:
+        if not self.is_open:
+            raise ClosedError("The fake is not open.")
         step = next(self._steps, EndOfSourceError("The script has ended."))
         step = step() if callable(step) else step
         if isinstance(step, Exception):

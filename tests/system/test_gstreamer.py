@@ -14,16 +14,19 @@ from tests.requirements_of import need_gstreamer
 
 pytestmark = pytest.mark.system
 
-PACKAGES = (
-    "python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
-)
+PACKAGES = "python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good"
 ROOT = Path(__file__).parents[2]
 CASES = Path(__file__).with_name("gstreamer_cases.py")
 
 
 def test_binding_delivers_frames_and_errors():
     python = need_gstreamer(
-        "videotestsrc", "videoconvert", "appsink", "rtspsrc", packages=PACKAGES, typelibs=("Gst-1.0", "GstApp-1.0")
+        "videotestsrc",
+        "videoconvert",
+        "appsink",
+        "rtspsrc",
+        packages=PACKAGES,
+        typelibs=("Gst-1.0", "GstApp-1.0"),
     )
     version = subprocess.check_output([python, "-c", "import sys; print(*sys.version_info[:2])"], text=True)
     if tuple(map(int, version.split())) != sys.version_info[:2]:

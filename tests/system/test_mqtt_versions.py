@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fakes.broker import Amqtt, Mosquitto, Subscriber
-from fakes.log_watch import LogWatch
-from fakes.mqtt_node import MqttNode, is_result, make_result
 
 from edgert.frames.result import Tensors
 from edgert.publish import connection
+from tests.fakes.broker import Amqtt, Mosquitto, Subscriber
+from tests.fakes.log_watch import LogWatch
+from tests.fakes.mqtt_node import MqttNode, is_result, make_result
 
 pytestmark = pytest.mark.system
 

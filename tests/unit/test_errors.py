@@ -64,7 +64,7 @@ def test_statuses_tell_all_errors_apart():
         (errors.FrameError, 5),
         (errors.SinkError, 5),
         (errors.ClosedError, 1),
-        (errors.BusyError, 1),
+        (errors.BusyError, 6),
     ],
 )
 def test_an_error_that_ends_the_process_has_its_exit_code(kind, code):

@@ -1,7 +1,7 @@
-import decode_reference as reference
+import tests.unit.decode.decode_reference as reference
 import numpy as np
 import pytest
-from decode_reference import f32
+from tests.unit.decode.decode_reference import f32
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-import decode_reference as reference
+import tests.unit.decode.decode_reference as reference
 import numpy as np
 import pytest
 from hypothesis import given

@@ -48,9 +48,7 @@ def test_a_budget_may_be_used_to_the_last_byte():
 def test_a_refusal_says_what_was_asked_what_is_in_use_and_what_to_do():
     budget = Budget(100)
     budget.take(60)
-    with pytest.raises(
-        OutOfDeviceMemoryError, match=r"41 bytes with 60 of 100 in use\. Raise the memory"
-    ):
+    with pytest.raises(OutOfDeviceMemoryError, match=r"41 bytes with 60 of 100 in use\. Raise the memory"):
         budget.take(41)
 
 

@@ -141,6 +141,18 @@ def test_images_of_growing_and_shrinking_size_give_right_results(make_runner):
         np.testing.assert_array_equal(runner.run(x=image)["y"], 2 * image)
 
 
+def test_smaller_images_move_to_the_memory_of_a_larger_one(make_runner):
+    sides = (F32, ["n", "width"])
+    runner = make_runner(DOUBLE, {"x": sides}, {"y": sides}, max_batch=1)
+    runner.run(x=rows(1, 5))
+    runner.run(x=rows(1, 5000))
+    runner.input_pointers.clear()
+    runner.run(x=rows(1, 5000))
+    runner.run(x=rows(1, 5))
+    assert len(runner.input_pointers) == 1
+    assert runner.driver.budget.used_bytes == 5000 * 4
+
+
 def test_more_shapes_than_are_kept_bound_give_right_results(make_runner):
     runner = make_runner(DOUBLE, {"x": (F32, ["n", "width"])}, {"y": (F32, ["n", "width"])})
     for width in [*range(1, 25), 1, 2, 24]:

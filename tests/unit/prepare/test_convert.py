@@ -1,7 +1,7 @@
 import tracemalloc
 
 import numpy as np
-import prepare_reference as reference
+from tests.unit.prepare import prepare_reference as reference
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -4,14 +4,6 @@ import numpy as np
 import pytest
 
 from edgert.frames.result import Detections, Result
-from edgert.stats import LiveCount
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_open():
-    before = LiveCount.snapshot()
-    yield
-    assert LiveCount.snapshot() == before
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ import threading
 from collections import deque
 
 import pytest
-from fakes.mqtt_session import TIMEOUT_S, FakeBroker, FakeSession, refusal
 
 from edgert.errors import ConfigError, SinkError
 from edgert.publish import connection as module
+from edgert.publish.backoff import Backoff
 from edgert.publish.connection import MqttConnection
 from edgert.publish.options import MqttOptions
 from edgert.publish.session import Limits, Message
+from tests.fakes.mqtt_session import TIMEOUT_S, FakeBroker, FakeSession, refusal
 
 
 class FakeFeed:
@@ -310,6 +311,22 @@ def test_no_error_ends_the_attempts(setup, error):
     setup.broker.wait_for(lambda: len(setup.broker.attempts) >= 2)
     setup.broker.answers = {}
     setup.broker.wait_for(lambda: setup.broker.session)
+
+
+def test_pauses_grow_until_a_connection_lasts(make_setup, caplog):
+    setup = make_setup(retry_min_s=0.001, retry_max_s=600.0)
+    waits = []
+    setup.connection._backoff = Backoff(1.0, 600.0, draw=lambda: waits.append(1) or 0.9999)
+    setup.connection._closing.wait = lambda _: None
+    setup.connection.open()
+    for count in range(1, 5):
+        setup.broker.wait_for(
+            lambda count=count: setup.broker.session and len(setup.broker.attempts) == count
+        )
+        setup.broker.break_off()
+    setup.broker.wait_for(lambda: len(setup.broker.attempts) == 5)
+    assert setup.connection._backoff.next_s() > 8.0 / 2
+    assert "the connection was lost; does another client use the same client_id?" in caplog.text
 
 
 def test_closing_without_a_connection_makes_one_more_attempt(make_setup):

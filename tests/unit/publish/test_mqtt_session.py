@@ -222,6 +222,26 @@ def test_a_refused_message_says_why(line):
     assert session.take_settled()[0].refusal == "Not authorized"
 
 
+def test_a_topic_that_is_none_is_refused_and_the_connection_stays(line):
+    session = line.connected()
+    session.publish(Message("a/+", b"p", qos=1))
+    session.publish(Message("t", b"p"))
+    assert [settled.refusal for settled in session.take_settled()] == [
+        "Publish topic cannot contain wildcards."
+    ]
+    assert line.peer.receive() == b"\x30\x05\x00\x01t\x00p"
+
+
+def test_a_packet_id_in_flight_is_not_used_again(line):
+    session = line.connected()
+    first, second = Message("t", b"1", qos=1), Message("t", b"2", qos=1)
+    session.publish(first)
+    session._client._last_mid = 0  # as after 65,535 messages
+    session.publish(second)
+    assert session.unfinished() == [first, second]
+    assert [line.peer.receive()[5:7] for _ in range(2)] == [b"\x00\x01", b"\x00\x02"]
+
+
 def test_a_peer_that_reads_slowly_gets_no_second_message(line):
     session = line.connected()
     large = Message("t", b"x" * 30_000_000)

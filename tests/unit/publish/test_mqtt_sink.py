@@ -6,12 +6,12 @@ import json
 import time
 
 import pytest
-from fakes.mqtt_session import TIMEOUT_S, FakeBroker
 
 from edgert.publish.mqtt_sink import MqttSink
 from edgert.publish.options import MqttOptions
 from edgert.publish.payload import ResultEncoder
 from edgert.publish.session import Limits
+from tests.fakes.mqtt_session import TIMEOUT_S, FakeBroker
 
 
 @pytest.fixture

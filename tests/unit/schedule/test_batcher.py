@@ -201,6 +201,17 @@ def test_starving_frames_of_another_shape_get_their_turn_too():
     assert batches[0] == "low0"
 
 
+def test_a_turn_that_could_not_be_used_for_its_shape_is_not_lost():
+    desk = Desk(key_of=lambda frame: frame.width, max_batch=3)
+    desk.route("high", priority=1)
+    desk.offer("a", width=16)
+    desk.offer("c", width=16, now_ns=1)
+    desk.offer("b", width=8, now_ns=2)
+    late = STARVING_NS + 3
+    desk.offer("high", 9, width=16, now_ns=late)
+    assert [desk.take(late) for _ in range(3)] == ["a0 high0 c0", "high1", "b0"]
+
+
 # How long a batch waits for more
 
 

@@ -181,6 +181,28 @@ def test_a_model_awaits_frames_only_while_a_lane_would_take_one(bench):
     assert model.batcher.is_awaited
 
 
+def test_a_frame_that_comes_just_after_the_look_is_not_left_waiting(bench):
+    [lane] = bench.open_lanes()
+    model = bench.model(lane, max_batch=1)
+    bench.offer(model, 2)
+    model.batcher.drop_all("draining")
+    assert not model.batcher.is_awaited
+    look, late_frames = model.batcher.is_due, [1]
+
+    def look_then_offer(now_ns):
+        is_due = look(now_ns)
+        if not is_due and late_frames:
+            model.offer(late_frames.pop())
+            if model.batcher.is_awaited:
+                bench.scheduler.wake()
+        return is_due
+
+    model.batcher.is_due = look_then_offer
+    model.complete = lambda *_: None  # decoding takes long: no released buffer set wakes the scheduler again
+    bench.finish(lane)
+    assert lane.running == [[2]]
+
+
 # Where
 
 
