@@ -97,7 +97,9 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_file(parser)
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write all counts there at the end, as JSON")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write all counts there at the end, as JSON"
+    )
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -125,14 +127,24 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    import logging
+
     from edgert.logs import set_up_logging
     from edgert.pipeline.file import PipelineFile
     from edgert.service import Service
 
     file = PipelineFile.load(options.file, options.overrides)
     set_up_logging(file.options.service.log, file.options.service.log_level)
-    file.check()
-    return Service(file, options.report).run()
+    log = logging.getLogger("edgert.cli")
+    try:  # from here on the log is where everything is said, in the form that was asked for
+        file.check()
+        return Service(file, options.report).run()
+    except EdgertError as error:
+        log.critical("%s", error)
+        return exit_code_of(error)
+    except Exception:
+        log.critical("edgert did not foresee this", exc_info=True)
+        return ExitCode.BUG
 
 
 def _check(options: argparse.Namespace) -> int:

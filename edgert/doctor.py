@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def run_test() -> ExitCode:
     with tempfile.TemporaryDirectory(prefix="edgert-doctor-") as folder:
         try:
             results = _run_tiny(Path(folder))
-        except EdgertError as error:
+        except (EdgertError, ImportError) as error:
             print(f"Test failed: {error}")
             return ExitCode.DEVICE
     for line in results:
@@ -120,16 +121,18 @@ def _machine() -> Iterator[str]:
 
 def _module_line(module: str, use: str, remedy: str) -> str:
     try:
-        importlib.import_module(module)
+        imported = importlib.import_module(module)
     except Exception as error:  # noqa: BLE001 - a broken library may raise anything, and it is what we report
         reason = str(error).split("\n", maxsplit=1)[0]
         return f"{module:18} no   {use}: {reason}. {remedy}"
-    return f"{module:18} {_version(module):12} {use}"
+    return f"{module:18} {_version(imported):12} {use}"
 
 
-def _version(module: str) -> str:
-    names = importlib.metadata.packages_distributions().get(module.partition(".")[0], [])
-    return importlib.metadata.version(names[0]) if names else "yes"
+def _version(module: ModuleType) -> str:
+    """Return the version by the module itself, which JetPack's have too, else by its package."""
+    said = getattr(module, "__version__", None)
+    names = importlib.metadata.packages_distributions().get(module.__name__.partition(".")[0], [])
+    return str(said) if said else importlib.metadata.version(names[0]) if names else "yes"
 
 
 def _opencv() -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 from edgert.errors import ConfigError, EdgertError, ModelError
 from edgert.exit_codes import ExitCode
@@ -48,9 +49,10 @@ def change_model(path: Path, overrides: list[str], model: str, *, load: bool) ->
             f"{path}: http is not set, so the service cannot be asked. Add [http] control = true."
         )
     verb = "load" if load else "unload"
-    status, body = _post(options.host, options.port, f"/v2/repository/models/{model}/{verb}")
+    path_of_model = f"/v2/repository/models/{quote(model, safe='')}/{verb}"
+    status, body = _post(options.host, options.port, path_of_model)
     if status != http.client.OK:
-        raise ModelError(json.loads(body or "{}").get("error", f"the service answered {status}"))
+        raise ModelError(_reason(body) or f"{options.host}:{options.port} answered {status}; is it edgert?")
     print(f"{model}: {verb}ed")
     return ExitCode.OK
 
@@ -61,9 +63,17 @@ def _post(host: str, port: int, path: str) -> tuple[int, bytes]:
         connection.request("POST", path, body=b"")
         answer = connection.getresponse()
         return answer.status, answer.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise ConfigError(
             f"No service answers at {host}:{port}: {error}. Is `edgert run` running?"
         ) from error
     finally:
         connection.close()
+
+
+def _reason(body: bytes) -> str:
+    """Return the error that the service gave; empty if it is somebody else who answers."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -57,7 +57,7 @@ class Service:
         # Only a closed sink has sent all that it ever will.
         self._write(msgspec.structs.replace(report, sinks=self._assembly.sink_report()))
         if event == "ended" and (failure := self._assembly.failure()) is not None:
-            return exit_code_of(failure)
+            return exit_code_of(failure) if isinstance(failure, EdgertError) else ExitCode.BUG
         return ExitCode.OK if is_drained else ExitCode.WORK_LOST
 
     # What the parts report; called on their threads.
@@ -229,4 +229,3 @@ class Service:
             "sources": {name: list(source.models) for name, source in options.sources.items()},
         }
         self._announce(topics.BIRTH, birth)
-

@@ -16,15 +16,19 @@ from edgert.stats import LiveCount
 
 THREAD_GRACE_S = 2.0  # for a thread that was told to end and has not quite done so
 
+_strays: list[threading.Thread] = []  # left by tests that have failed for it
+
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
     """Fail a test that leaves a resource, a thread or shared memory open."""
     resources, threads, shared = LiveCount.snapshot(), set(threading.enumerate()), _shared_memory()
     yield
+    if any(thread.is_alive() for thread in _strays):
+        return  # they go on opening and closing things, which would be blamed on this test
     problems = [
-        *_resource_changes(resources),
         *_threads_since(threads),
+        *_resource_changes(resources),
         *(f"shared memory {path} is still open" for path in _shared_memory_since(shared)),
     ]
     if problems:
@@ -92,7 +96,9 @@ def _threads_since(before):
     fresh = [thread for thread in threading.enumerate() if thread not in before]
     for thread in fresh:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return [f"thread {thread.name!r} still runs" for thread in fresh if thread.is_alive()]
+    left = [thread for thread in fresh if thread.is_alive()]
+    _strays.extend(left)
+    return [f"thread {thread.name!r} still runs" for thread in left]
 
 
 def _shared_memory_since(before):

@@ -21,7 +21,10 @@ MAX_SEGMENTS = 1000  # before the size; a sender could make us count padding for
 
 
 def picture_size(picture_format: str, data: Bytes) -> tuple[int, int]:
-    """Return (height, width) from the header of a `jpeg` or `png`. Raises FrameError."""
+    """Return (height, width) from the header of a `jpeg` or `png`. Raises FrameError.
+
+    That a JPEG is whole is checked here, that a PNG is by decoding it.
+    """
     try:
         height, width = _jpeg_size(data) if picture_format == "jpeg" else _png_size(data)
     except (struct.error, IndexError):
@@ -68,11 +71,21 @@ def _jpeg_size(data: Bytes) -> tuple[int, int]:
         marker = data[at + 1]
         if marker in _SOF:
             _, height, width = struct.unpack_from(">BHH", data, at + 4)
+            _demand_end(data, at)
             return height, width
         if marker in (_EOI, _SOS):
             raise FrameError("The jpeg is corrupt: pixels before their size.")
         at += _segment_bytes(data, at, marker)
     raise FrameError(f"The jpeg is corrupt: no size in its first {MAX_SEGMENTS} segments.")
+
+
+def _demand_end(data: Bytes, frame_at: int) -> None:
+    """Refuse a picture that was cut off, which libjpeg would fill up with grey.
+
+    Coded pixels cannot contain the end marker; a thumbnail's stands before the start of frame.
+    """
+    if bytes(data).rfind(b"\xff\xd9") < frame_at:
+        raise FrameError(f"The jpeg is cut off: {len(data)} bytes without an end marker.")
 
 
 def _segment_bytes(data: Bytes, at: int, marker: int) -> int:

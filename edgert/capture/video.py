@@ -158,4 +158,4 @@ def _silence_libraries() -> None:
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     if "OPENCV_LOG_LEVEL" not in os.environ:
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        getattr(cv2.utils, "logging", cv2).setLogLevel(0)  # OpenCV 5 moved it

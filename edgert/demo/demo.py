@@ -48,6 +48,7 @@ models = ["classify"]
 [sinks.broker]
 type = "mqtt"
 port = {broker_port}
+protocol = "{protocol}"
 qos = 1
 
 {tap_table}
@@ -74,7 +75,8 @@ def run_demo(seconds: float, snapshots: Path | None, cache: Path | None) -> Exit
         folder = Path(name)
         broker, port = undo.enter_context(running_broker(folder))
         ports = _Ports(port, free_port(), free_port())
-        file = _write_pipeline(folder, material, ports, has_tap=snapshots is not None)
+        protocol = "3.1.1" if broker == "amqtt" else "auto"  # amqtt never answers MQTT 5
+        file = _write_pipeline(folder, material, ports, protocol, has_tap=snapshots is not None)
         watcher = undo.enter_context(Watcher(port, NODE, _say))
         watcher.is_subscribed.wait(READY_TIMEOUT_S)
         service = _start(undo, ["-m", "edgert.cli", "run", str(file)])
@@ -98,7 +100,7 @@ class _Ports(NamedTuple):
     tap: int
 
 
-def _write_pipeline(folder: Path, material: Material, ports: _Ports, *, has_tap: bool) -> Path:
+def _write_pipeline(folder: Path, material: Material, ports: _Ports, protocol: str, *, has_tap: bool) -> Path:
     write_store(folder / "store", material)
     text = _PIPELINE.format(
         node=NODE,
@@ -106,6 +108,7 @@ def _write_pipeline(folder: Path, material: Material, ports: _Ports, *, has_tap:
         driver=material.driver_clip,
         request_port=ports.requests,
         broker_port=ports.broker,
+        protocol=protocol,
         tap_table=_TAP.format(tap_port=ports.tap) if has_tap else "",
     )
     file = folder / "demo.toml"

@@ -130,6 +130,8 @@ class PipelineFile:
 
     def _check_reference(self, key: str, model: str) -> None:
         name, slash, version = model.partition("/")
+        for problem in _raised(lambda: check_name(name)):
+            raise self._error(f"{key} = {model!r}: {problem}")
         if not slash:
             return
         chosen = [number.number for number in self.store.entry(name).chosen_versions()]

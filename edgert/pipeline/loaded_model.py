@@ -17,6 +17,7 @@ from edgert.frames.frame import Frame
 from edgert.frames.placement import Placement
 from edgert.frames.result import Array, Output
 from edgert.models.tensor_spec import TensorSpec
+from edgert.pipeline.model_plan import has_batch_axis
 from edgert.schedule.batcher import Batcher, BatchPolicy, Waiting
 from edgert.schedule.route import Route
 from edgert.stats import Latency, LatencySummary, LiveCount
@@ -100,7 +101,7 @@ class LoadedModel:
         self._preparers: dict[int, Preparer] = {}
         self._key_preparer = open_preparer()
         self._image_input = image_input
-        self._has_batch_axis = engine.info.batches or engine.info.fixed_batch is not None
+        self._has_batch_axis = has_batch_axis(engine.info)
         self._frames = self._batches = self._failed = 0
         self._undecodable = 0  # written by the decode thread
         self._prepare_frame_ns = self._execute_frame_ns = self._decode_frame_ns = 0

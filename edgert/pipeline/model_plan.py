@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edgert.config import Document, Options, merge
-from edgert.decode.factory import DecodeOptions
+from edgert.decode.decoder import Decoder
+from edgert.decode.factory import DecodeOptions, open_decoder
 from edgert.decode.tensors import TensorsOptions
-from edgert.errors import ConfigError
+from edgert.errors import ConfigError, ModelError
+from edgert.execute.engine import EngineInfo
 from edgert.execute.options import EngineOptions
+from edgert.models.model_config import ModelConfig, TensorConfig
 from edgert.models.runtime import runtime_of
 from edgert.models.store import ModelEntry
+from edgert.models.tensor_spec import TensorSpec
 from edgert.prepare.options import PrepareOptions
 
 
@@ -54,11 +60,53 @@ class ModelPlan(msgspec.Struct, frozen=True):
         return self.settings.engine.lanes or sum(group.count for group in groups) or 1
 
     def check(self) -> None:
-        """Look at everything that needs no engine: versions, files, labels. Raises ModelError."""
+        """Look at everything that needs no engine: versions, files, labels, decoding. Raises ModelError."""
         for version in self.entry.chosen_versions():
             if self.runtime != "noop":
                 self.entry.engine_file(version)
-        self.entry.labels()
+        stated = stated_info(self.entry.config)
+        if stated is None:
+            self.entry.labels()
+        else:
+            self.open_decoder(stated)
+
+    def open_decoder(self, info: EngineInfo) -> Decoder:
+        """Return the decoder for an engine. Raises ModelError if labels, settings and outputs do not fit."""
+        labels = self.entry.labels()
+        named = {tensor.name for tensor in self.entry.config.outputs}
+        outputs = tuple(spec for spec in info.outputs if spec.name in named or not named)
+        with told_of(self.entry.settings.path, "decode"):
+            return open_decoder(self.settings.decode, labels, outputs, has_batch_axis=has_batch_axis(info))
+
+
+def has_batch_axis(info: EngineInfo) -> bool:
+    """Say whether the first axis of every tensor counts frames."""
+    return info.batches or info.fixed_batch is not None
+
+
+def stated_info(config: ModelConfig) -> EngineInfo | None:
+    """Return the engine that config.pbtxt describes; None if it leaves something open."""
+    tensors = (*config.inputs, *config.outputs)
+    if config.max_batch_size is None or not config.outputs or not config.inputs:
+        return None
+    if not all(tensor.dims for tensor in tensors):
+        return None
+    inputs, outputs = _specs(config, config.inputs), _specs(config, config.outputs)
+    return EngineInfo("", inputs, outputs, batches=config.max_batch_size > 0)
+
+
+def _specs(config: ModelConfig, tensors: Iterable[TensorConfig]) -> tuple[TensorSpec, ...]:
+    axis = (-1,) if config.max_batch_size else ()
+    return tuple(TensorSpec(tensor.name, tensor.dtype, axis + tensor.engine_dims) for tensor in tensors)
+
+
+@contextmanager
+def told_of(path: Path, table: str) -> Iterator[None]:
+    """Name the file and table in a ModelError that does not know them."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{path}: [{table}]: {error}") from error
 
 
 def plan_model(entry: ModelEntry, overrides: dict[str, Any], pipeline_file: Path) -> ModelPlan:

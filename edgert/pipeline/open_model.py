@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
-from edgert.decode.factory import open_decoder
 from edgert.device.memory import Buffer
 from edgert.errors import ConfigError, ModelError
 from edgert.execute.engine import Engine, EngineInfo
@@ -15,7 +14,7 @@ from edgert.models.model_config import ModelConfig, TensorConfig
 from edgert.models.store import ModelVersion
 from edgert.models.tensor_spec import TensorSpec
 from edgert.pipeline.loaded_model import LoadedModel, Preparer
-from edgert.pipeline.model_plan import ModelPlan
+from edgert.pipeline.model_plan import ModelPlan, has_batch_axis, told_of
 from edgert.prepare.skip import SkipPreparer
 from edgert.schedule.batcher import BatchPolicy
 
@@ -35,9 +34,7 @@ def open_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: A
         info = engine.info
         config = complete(plan.entry.config, info.inputs, info.outputs, info.batches)
         image_input = _image_input(plan, info)
-        has_batch_axis = info.batches or info.fixed_batch is not None
-        labels = plan.entry.labels()
-        decoder = open_decoder(plan.settings.decode, labels, info.outputs, has_batch_axis=has_batch_axis)
+        decoder = plan.open_decoder(info)
         policy = _policy(config, info, is_derived=plan.entry.config.max_batch_size is None)
         model = LoadedModel(
             plan.entry.name,
@@ -101,11 +98,11 @@ def _image_input(plan: ModelPlan, info: EngineInfo) -> TensorSpec:
 
 
 def _open_preparer(plan: ModelPlan, spec: TensorSpec, info: EngineInfo) -> Preparer:
-    has_batch_axis = info.batches or info.fixed_batch is not None
-    item_shape = spec.shape[1:] if has_batch_axis else spec.shape
+    item_shape = spec.shape[1:] if has_batch_axis(info) else spec.shape
     if info.runtime == "noop":
         return SkipPreparer(item_shape)
     from edgert.prepare import convert  # OpenCV only where pictures are prepared
 
     convert.set_threads(1)  # lanes run side by side
-    return convert.Preparer(plan.settings.prepare, item_shape, spec.dtype)
+    with told_of(plan.entry.settings.path, "prepare"):
+        return convert.Preparer(plan.settings.prepare, item_shape, spec.dtype)

@@ -25,7 +25,7 @@ class SourceReport(msgspec.Struct, frozen=True):
     reason: str
     frames: int
     refused: dict[str, int]
-    lost: dict[str, int]  # what never arrived (`gap`), and answers that could not be returned (`unsent_answer`)
+    lost: dict[str, int]  # `gap`: never arrived; `unsent_answer`: could not be returned
     reconnects: int
     last_frame_age_ms: float | None  # None: there was none yet
     slots: RingStatistics

@@ -20,7 +20,6 @@ from edgert.pipeline.report import CopyReport, SourceReport
 from edgert.publish.payload import ResultEncoder
 from edgert.stats import CopyCounts
 
-
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 5.0
@@ -100,7 +99,6 @@ class RunningSource:
         """Return the source's counts."""
         stats = self._capture.stats.summary()
         last_ns = stats.last_frame_mono_ns
-        copied = self._copies.bytes.snapshot()
         return SourceReport(
             stats.state,
             stats.reason,
@@ -111,7 +109,7 @@ class RunningSource:
             round((time.monotonic_ns() - last_ns) / 1e6, 1) if last_ns else None,
             self._ring.statistics(),
             {
-                kind: CopyReport(copies, copied[kind])
+                kind: CopyReport(copies, self._copies.bytes[kind])
                 for kind, copies in self._copies.copies.snapshot().items()
             },
             {link.model: link.statistics() for link in self._links},

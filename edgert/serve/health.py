@@ -6,10 +6,13 @@ import json
 import logging
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import TCPServer
 from typing import Any, ClassVar, Protocol
+from urllib.parse import unquote
 
 from edgert.errors import ConfigError, EdgertError
 from edgert.stats import LiveCount
@@ -57,7 +60,7 @@ class HttpServer:
         handler = type(
             "Handler", (_Handler,), {"backend": self._backend, "is_control_allowed": self._control}
         )
-        kind = _Ipv6Server if ":" in self._address[0] else HTTPServer
+        kind = _Ipv6Server if ":" in self._address[0] else _Server
         try:
             self._server = kind(self._address, handler)
         except OSError as error:
@@ -70,7 +73,8 @@ class HttpServer:
         )
         self._thread.start()
         self.live.opened()
-        return f"http://{self._address[0]}:{self._server.server_port}"
+        host = f"[{self._address[0]}]" if kind is _Ipv6Server else self._address[0]
+        return f"http://{host}:{self._server.server_port}"
 
     def close(self) -> None:
         """Stop listening."""
@@ -83,7 +87,19 @@ class HttpServer:
         self.live.closed()
 
 
-class _Ipv6Server(HTTPServer):
+class _Server(HTTPServer):
+    def server_bind(self) -> None:
+        """Bind, without the base's look-up of the host's name: without a name server it takes seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what went wrong with one request; the base prints it."""
+        is_client = isinstance(sys.exc_info()[1], ConnectionError)
+        log.log(logging.DEBUG if is_client else logging.ERROR, "a request failed", exc_info=not is_client)
+
+
+class _Ipv6Server(_Server):
     address_family = socket.AF_INET6
 
 
@@ -117,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif not self.is_control_allowed:
             self._send_error(403, "model control is off; set http.control = true in the pipeline file")
         else:
-            self._change(control[1], control[2])
+            self._change(unquote(control[1]), control[2])
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         log.debug("http: %s", format % args)

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 Report = dict[str, Any]
 
-_MODEL_DURATIONS = {  # the Inference Server's metric: our latency
+_MODEL_DURATIONS = {  # the Inference Server's metric: our name; each frame has its batch's whole time
     "nv_inference_queue_duration_us": "queue",
     "nv_inference_compute_input_duration_us": "prepare",
     "nv_inference_compute_infer_duration_us": "execute",
@@ -44,7 +44,8 @@ def _models(report: Report) -> Iterator[Metric]:
     success = CounterMetricFamily("nv_inference_request_success", "Frames answered", labels=labels)
     failure = CounterMetricFamily("nv_inference_request_failure", "Frames failed", labels=labels)
     batches = CounterMetricFamily("nv_inference_exec_count", "Batches run", labels=labels)
-    inferences = CounterMetricFamily("nv_inference_count", "Frames run", labels=labels)
+    inferences = CounterMetricFamily("nv_inference_count", "Frames inferred", labels=labels)
+    requests = CounterMetricFamily("nv_inference_request_duration_us", "Total time of frames", labels=labels)
     durations = {
         name: CounterMetricFamily(name, f"Total time in {part}", labels=labels)
         for name, part in _MODEL_DURATIONS.items()
@@ -55,15 +56,23 @@ def _models(report: Report) -> Iterator[Metric]:
             success.add_metric(key, version["frames"] - version["failed"])
             failure.add_metric(key, version["failed"])
             batches.add_metric(key, version["batches"])
-            inferences.add_metric(key, version["frames"])
+            inferences.add_metric(key, version["frames"] - version["failed"])
+            parts_us = _durations_us(version)
+            requests.add_metric(key, sum(parts_us.values()))
             for metric, part in _MODEL_DURATIONS.items():
-                durations[metric].add_metric(key, version[part]["sum_ms"] * 1000)
-    yield from (success, failure, batches, inferences, *durations.values())
+                durations[metric].add_metric(key, parts_us[part])
+    yield from (success, failure, batches, inferences, requests, *durations.values())
+
+
+def _durations_us(version: Report) -> dict[str, float]:
+    of_frames = {part: version["frame_times"][f"{part}_ms"] for part in ("prepare", "execute", "decode")}
+    return {part: ms * 1000 for part, ms in ({"queue": version["queue"]["sum_ms"]} | of_frames).items()}
 
 
 def _sources(report: Report) -> Iterator[Metric]:
     captured = CounterMetricFamily("edgert_frames_captured", "Frames captured", labels=["source"])
-    refused = CounterMetricFamily("edgert_frames_refused", "Malformed frames", labels=["source", "reason"])
+    refused = CounterMetricFamily("edgert_frames_refused", "Frames not admitted", labels=["source", "reason"])
+    lost = CounterMetricFamily("edgert_frames_lost", "Never arrived or answered", labels=["source", "reason"])
     online = GaugeMetricFamily("edgert_source_online", "1 while frames arrive", labels=["source"])
     reconnects = CounterMetricFamily("edgert_source_reconnects", "Connections lost", labels=["source"])
     copies = CounterMetricFamily("edgert_copies", "Copies of pixels", labels=["source", "kind"])
@@ -74,10 +83,12 @@ def _sources(report: Report) -> Iterator[Metric]:
         reconnects.add_metric([name], source["reconnects"])
         for reason, count in source["refused"].items():
             refused.add_metric([name, reason], count)
+        for reason, count in source["lost"].items():
+            lost.add_metric([name, reason], count)
         for kind, count in source["copies"].items():
             copies.add_metric([name, kind], count["copies"])
             copied.add_metric([name, kind], count["bytes"])
-    yield from (captured, refused, online, reconnects, copies, copied)
+    yield from (captured, refused, lost, online, reconnects, copies, copied)
 
 
 def _links(report: Report) -> Iterator[Metric]:
