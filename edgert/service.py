@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -191,6 +192,8 @@ class Service:
         }
         for number, handler in handlers.items():
             undo.callback(signal.signal, number, signal.signal(number, handler))
+        undo.callback(setattr, threading, "excepthook", threading.excepthook)
+        threading.excepthook = _end_process
 
     def _ask_stop(self, *_: object) -> None:
         self._stops_asked += 1
@@ -229,3 +232,12 @@ class Service:
             "sources": {name: list(source.models) for name, source in options.sources.items()},
         }
         self._announce(topics.BIRTH, birth)
+
+
+def _end_process(failure: threading.ExceptHookArgs) -> None:
+    """End the process when one of its threads has: the others would wait for it for ever."""
+    name = failure.thread.name if failure.thread else "?"
+    exception = failure.exc_value
+    log.critical("thread %s ended by an error that edgert did not foresee", name, exc_info=exception)
+    logging.shutdown()
+    os._exit(ExitCode.BUG)  # the broker sends the will, systemd starts us again

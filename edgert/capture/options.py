@@ -32,7 +32,8 @@ class SourceOptions(Options, frozen=True, kw_only=True):
     uri: str  # where frames come from; the grammar is in edgert/capture/uri.py
     models: list[str] = []  # who gets every frame: `NAME` or `NAME/VERSION`
     policy: Policy | None = None  # latest: newest wins; every: the sender waits. None: what fits the uri
-    fps: NotNegative | None = None  # frames/s to play or ask for; 0: as fast as possible. None: its own rate
+    fps: NotNegative | None = None  # frames/s to play, or to ask a camera for; 0: as fast as possible, or
+    # the camera's choice. None: a clip's own rate, a replay's 0
     loop: bool = False  # a clip or replay begins again at its end
     slots: Annotated[int, msgspec.Meta(ge=2, le=1024)] = 6  # frames that may wait or be read at once
     max_frame_mb: Positive = 32.0  # MiB that one frame or message may make edgert allocate

@@ -73,7 +73,7 @@ class MqttConnection:
     def open(self) -> None:
         """Start to connect. Returns at once; an absent broker is no error."""
         self._waker.open()
-        self._thread = threading.Thread(target=self._run, name=f"publish {self._name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"publish:{self._name}", daemon=True)
         DeliveryThread.live.opened()
         self._thread.start()
 

@@ -157,7 +157,7 @@ class DeliveryThread(Generic[T, Encoded]):
 
     def start(self) -> None:
         """Begin to deliver."""
-        self._thread = threading.Thread(target=self._run, name=f"publish {self._name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"publish:{self._name}", daemon=True)
         self.live.opened()
         self._thread.start()
 

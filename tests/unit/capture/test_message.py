@@ -225,7 +225,7 @@ bodies = st.one_of(
 )
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(headers, bodies)
 def test_any_two_parts_are_a_frame_within_its_bound_or_refused(head, body):
     allocated = []

@@ -89,7 +89,7 @@ def make_setup():
         setup.broker.acknowledge()
         setup.close()
     assert FakeSession.open_count == before
-    assert not [thread for thread in threading.enumerate() if thread.name == "publish m"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "publish:m"]
 
 
 @pytest.fixture
