@@ -6,6 +6,7 @@ JSON (its first byte is `{`) or msgpack. Nothing here knows a socket.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar, cast
 
@@ -22,6 +23,7 @@ from edgert.stats import CopyCounts
 T = TypeVar("T")
 
 MAX_HEADER_BYTES = 16 * 1024
+MAX_SENDERS = 1024  # whose sequence numbers are watched
 MAX_PLACE_BYTES = 4 * 1024  # of a `shm` payload
 
 Text = Annotated[str, msgspec.Meta(max_length=256)]
@@ -63,6 +65,22 @@ def parse_header(data: memoryview) -> Header:
 def is_json(data: memoryview) -> bool:
     """Whether a header is written in JSON rather than msgpack."""
     return len(data) > 0 and data[0] == ord("{")
+
+
+class SequenceGaps:
+    """Counts the numbers that senders skipped. A number that falls back is a sender's new start."""
+
+    def __init__(self) -> None:
+        self._next: OrderedDict[str, int] = OrderedDict()
+
+    def missed(self, sender: str, seq: int) -> int:
+        """Return how many frames of `sender` are missing before `seq`."""
+        expected = self._next.get(sender, seq)
+        self._next[sender] = seq + 1
+        self._next.move_to_end(sender)
+        if len(self._next) > MAX_SENDERS:
+            self._next.popitem(last=False)
+        return max(0, seq - expected)
 
 
 class PayloadReader:

@@ -26,6 +26,9 @@ class Clock:
         return event.wait(timeout_s)
 
 
+_AT_ONCE = -1
+
+
 class Pacer:
     """Lets frames out at a fixed rate; 0 means without waiting.
 
@@ -38,17 +41,18 @@ class Pacer:
     def __init__(self, frames_per_s: float, clock: Clock) -> None:
         self._period_ns = round(1e9 / frames_per_s) if frames_per_s else 0
         self._clock = clock
-        self._due_ns = 0
+        self._due_ns = _AT_ONCE
 
     def start(self) -> None:
-        """The first frame is due now."""
-        self._due_ns = self._clock.monotonic_ns()
+        """The first frame is due when it is first asked for, which may be long after a source was opened."""
+        self._due_ns = _AT_ONCE
 
     def is_due(self, timeout_s: float) -> bool:
         """Wait for the next frame's time, at most `timeout_s`; False if it has not come by then."""
         if not self._period_ns:
             return True
         now_ns = self._clock.monotonic_ns()
+        self._due_ns = now_ns if self._due_ns == _AT_ONCE else self._due_ns
         left_s = (self._due_ns - now_ns) / 1e9
         if left_s > 0:
             self._clock.sleep(min(left_s, timeout_s))

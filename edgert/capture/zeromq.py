@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-import socket as sockets
-import stat
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
 import zmq
 
 from edgert.capture.answers import Encode, Outbox, Requester
+from edgert.capture.ipc import demand_free, ipc_path
 from edgert.capture.message import (
     MAX_HEADER_BYTES,
     PayloadReader,
+    SequenceGaps,
     envelope_length,
     is_json,
     parse_header,
@@ -34,7 +34,6 @@ from edgert.frames.slots import Slot
 from edgert.stats import CopyCounts, LiveCount
 
 MAX_PARTS = 5  # of a message that are looked at: one more than any may have
-MAX_SENDERS = 1024  # whose sequence numbers are watched
 HEARTBEAT_MS = 5_000  # a peer that does not answer for so long is disconnected
 RECONNECT_MAX_MS = 10_000
 
@@ -136,22 +135,6 @@ class ZeroMqSource:
             self._counts["gap"] += self._gaps.missed(header.source, header.seq)
         pixel_format, height, width = self._payloads.read_into(header, parts[1], slot)
         return Captured(pixel_format, height, width, 0, header.captured_utc_ns, header.model, requester)
-
-
-class SequenceGaps:
-    """Counts the numbers that senders skipped. A number that falls back is a sender's new start."""
-
-    def __init__(self) -> None:
-        self._next: OrderedDict[str, int] = OrderedDict()
-
-    def missed(self, sender: str, seq: int) -> int:
-        """Return how many frames of `sender` are missing before `seq`."""
-        expected = self._next.get(sender, seq)
-        self._next[sender] = seq + 1
-        self._next.move_to_end(sender)
-        if len(self._next) > MAX_SENDERS:
-            self._next.popitem(last=False)
-        return max(0, seq - expected)
 
 
 class Link:
@@ -264,9 +247,9 @@ class Link:
         if not self._spec.binds:
             self._socket.connect(address)
             return address
-        path = _ipc_path(address)
+        path = ipc_path(address)
         if path is not None:
-            _demand_free(path)
+            demand_free(path)
         self._socket.bind(address)
         self._path = path
         return self._socket.get_string(zmq.LAST_ENDPOINT)
@@ -286,27 +269,6 @@ class Link:
         self._socket.close(linger=0)
         if self._owns_context:
             self._context.term()
-
-
-def _ipc_path(address: str) -> Path | None:
-    """Return the file of an ipc:// address; None for other transports and for ipc://@NAME."""
-    name = address.removeprefix("ipc://")
-    return None if name == address or name.startswith("@") else Path(name)
-
-
-def _demand_free(path: Path) -> None:
-    """Refuse a path that libzmq would unlink although somebody listens there, or it is no socket.
-
-    A socket that a process left behind when it died is taken over.
-    """
-    if not path.exists():
-        return
-    if not stat.S_ISSOCK(path.stat().st_mode):
-        raise SourceError(f"ipc://{path} cannot be bound: there is a file that is no socket.")
-    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
-        probe.settimeout(0.2)
-        if probe.connect_ex(str(path)) == 0:
-            raise SourceError(f"ipc://{path} cannot be bound: another process listens there.")
 
 
 _TYPES = {

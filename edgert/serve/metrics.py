@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,11 +21,15 @@ _MODEL_DURATIONS = {  # the Inference Server's metric: our name; each frame has 
 }
 
 
+# Prometheus's client appends `_total` to every counter; the Inference Server's have no such end.
+_TOTAL = re.compile(rb"(?m)^((?:# (?:HELP|TYPE) )?nv_inference_\w+?)_total\b")
+
+
 def render(report: Report) -> bytes:
     """Return the report in Prometheus's text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_ReportCollector(report))
-    return generate_latest(registry)
+    return _TOTAL.sub(rb"\1", generate_latest(registry))
 
 
 class _ReportCollector(Collector):

@@ -19,7 +19,12 @@ WAIT_S = 30.0  # before a test gives up
 def edgert(*arguments, **options) -> subprocess.CompletedProcess:
     """Run a command of edgert to its end."""
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=WAIT_S, check=False, **options
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+        **options,
     )
 
 
@@ -30,12 +35,14 @@ class Service:
         self.lines: list[str] = []
         self.output: list[str] = []
         self._changed = threading.Condition()
+        self._open_pipes = 2
         self._process = subprocess.Popen(
             [*COMMAND, "run", str(file), *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # a test's Ctrl-C goes to the process group
         )
         self._readers = [
             threading.Thread(target=self._read, args=(self._process.stderr, self.lines)),
@@ -121,7 +128,7 @@ class Service:
                 return error.code, error.read()
 
     def _has_ended(self) -> bool:
-        return self._process.poll() is not None and not any(reader.is_alive() for reader in self._readers)
+        return self._open_pipes == 0
 
     def _read(self, pipe, lines: list[str]) -> None:
         for line in pipe:
@@ -129,4 +136,5 @@ class Service:
                 lines.append(line.rstrip("\n"))
                 self._changed.notify_all()
         with self._changed:
+            self._open_pipes -= 1
             self._changed.notify_all()

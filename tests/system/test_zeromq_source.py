@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edgert.capture.capture import Capture
 from edgert.capture.options import SourceOptions
-from edgert.capture.zeromq import MAX_SENDERS, SequenceGaps, ZeroMqSource
+from edgert.capture.zeromq import ZeroMqSource
 from edgert.device.host import HostDriver
 from edgert.errors import BusyError, ClosedError, FrameError, SourceError
 from edgert.frames.result import Classes, Result
@@ -228,12 +228,6 @@ class TestSubscription:
         assert source.take_counts() == {"gap": 4 + 6 + 1}
         assert source.take_counts() == {}
         publisher.close(linger=0)
-
-    def test_number_of_senders_that_are_watched_is_bounded(self):
-        gaps = SequenceGaps()
-        for number in range(3 * MAX_SENDERS):
-            assert gaps.missed(str(number), 5) == 0
-        assert len(gaps._next) == MAX_SENDERS
 
 
 class TestRequests:

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from edgert.capture.message import (
     MAX_HEADER_BYTES,
+    MAX_SENDERS,
     Header,
     PayloadReader,
+    SequenceGaps,
     envelope_length,
     parse_header,
 )
@@ -108,6 +110,19 @@ def test_long_header_is_refused_unread():
 )
 def test_envelope_is_what_precedes_the_header(socket, parts, length):
     assert envelope_length(socket, [memoryview(part) for part in parts]) == length
+
+
+def test_skipped_numbers_are_missed_and_a_number_that_falls_back_is_a_new_start():
+    gaps = SequenceGaps()
+    assert [gaps.missed("a", seq) for seq in (5, 6, 9, 0, 2)] == [0, 0, 2, 0, 1]
+    assert gaps.missed("b", 100) == 0
+
+
+def test_number_of_senders_that_are_watched_is_bounded():
+    gaps = SequenceGaps()
+    for number in range(3 * MAX_SENDERS):
+        assert gaps.missed(str(number), 5) == 0
+    assert len(gaps._next) == MAX_SENDERS
 
 
 @pytest.mark.parametrize(
