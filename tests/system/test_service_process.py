@@ -46,19 +46,20 @@ def requests(site, *models, options=""):
 
 
 def samples(service):
-    """Return the metrics as {(name, label values by label): value}, without `_total`, which the parser adds."""
+    """Return the metrics as {(name, values of its labels): value}; labels in the order of their names.
+
+    A counter's name is without `_total`, which the parser adds where it is missing.
+    """
     status, body = service.get("/metrics")
     assert status == 200
-    families = text_string_to_metric_families(body.decode())
+    found = [sample for family in text_string_to_metric_families(body.decode()) for sample in family.samples]
     return {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in families
-        for sample in family.samples
+        (
+            sample.name.removesuffix("_total"),
+            *(value for _, value in sorted(sample.labels.items())),
+        ): sample.value
+        for sample in found
     }
-
-
-def _sorted_values(labels):
-    return [value for _, value in sorted(labels.items())]
 
 
 def wait_metric(service, key, value):

@@ -43,11 +43,21 @@ def test_a_late_frame_does_not_shift_the_next(clock):
 def test_after_a_long_wait_at_most_a_second_is_caught_up(clock):
     pacer = Pacer(10.0, clock)
     pacer.start()
+    pacer.is_due(1.0)
     clock.now_ns += 60_000_000_000
     resumed = clock.now_ns
     for _ in range(30):
         pacer.is_due(1.0)
     assert clock.now_ns - resumed == 1_900_000_000
+
+
+def test_the_pace_begins_with_the_first_frame_asked_for(clock):
+    pacer = Pacer(10.0, clock)
+    pacer.start()
+    clock.now_ns += 500_000_000
+    began = clock.now_ns
+    assert [pacer.is_due(1.0) for _ in range(3)] == [True] * 3
+    assert clock.now_ns - began == 200_000_000
 
 
 def test_the_machines_clock_waits_for_events():
