@@ -6,11 +6,11 @@ set -eu
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
 packages="mosquitto openssl python3-gi gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0
-  gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
-  gstreamer1.0-libav"
+  gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
 
 install_packages() {
   missing=""
+  command -v npm >/dev/null || packages="$packages npm"
   for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
   done

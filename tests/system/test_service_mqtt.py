@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import signal
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
+from edgert.client import Client
 from edgert.exit_codes import ExitCode
 from edgert.publish.payload import result_schema
 from tests.fakes import store
@@ -18,6 +20,8 @@ from tests.fakes.store import Site, noise
 pytestmark = pytest.mark.system
 
 PREFIX = "edgert/here/"
+ENDLESS = f'uri = "{noise(2)}"\nloop = true\nfps = 50'
+PICTURE = np.zeros((8, 8, 3), np.uint8)
 
 
 @pytest.fixture
@@ -34,7 +38,7 @@ def broker(tmp_path):
     broker.kill()
 
 
-def pipeline(site, broker, source=f'uri = "{noise(2)}"\nloop = true\nfps = 50', extra=""):
+def pipeline(site, broker, source=ENDLESS, extra=""):
     sink = f'[sinks.broker]\ntype = "mqtt"\nport = {broker.port}\nretry_min_s = 0.1\nqos = 1\n'
     return site.write(f'[sources.door]\n{source}\nmodels = ["mean"]\n{sink}{extra}')
 
@@ -125,28 +129,27 @@ def test_forced_stop_is_lost_too(site, broker):
 
 
 def test_broker_that_appears_later_gets_everything(site, broker):
-    source = f'uri = "{noise(3)}"'
     uri = f"router+bind:ipc://{site.folder}/in"
-    extra = f'[sources.keeps]\nuri = "{uri}"\nmodels = ["mean"]\n'
-    with Service(pipeline(site, broker, source, extra)) as service:
-        service.wait_ready()
-        service.wait_log("source door is ended")
+    report = site.folder / "report.json"
+    with (
+        Service(pipeline(site, broker, f'uri = "{uri}"'), "--report", report) as service,
+        Client(uri) as client,
+    ):
+        for _ in range(3):
+            client.infer(PICTURE)
         service.wait_log("MQTT broker 127.0.0.1:.* cannot be reached")
         broker.start()
         with Subscriber(broker.port, PREFIX + "#") as subscriber:
-            late = []
-            while len(late) < 3:
-                message = subscriber.wait_for(lambda m: "/result/" in m.topic)
-                late.append(json.loads(message.payload))
             subscriber.wait_for(lambda m: m.topic == PREFIX + "birth")
             subscriber.wait_payload(PREFIX + "state", b"ready")
+            client.infer(PICTURE)
+            live = subscriber.wait_for(lambda m: "/result/" in m.topic and json.loads(m.payload)["seq"] == 3)
+            assert json.loads(live.payload)["historical"] is False
             assert service.stop() == ExitCode.OK
             subscriber.wait_payload(PREFIX + "state", b"disconnected")
-    assert sorted((result["seq"], result["historical"]) for result in late) == [
-        (0, True),
-        (1, True),
-        (2, True),
-    ]
+        assert len([line for line in service.lines if "cannot be reached" in line]) == 1
+    sink = json.loads(report.read_text())["sinks"]["broker"]
+    assert (sink["sent"], sink["acknowledged"], sink["dropped"]) == (4, 4, {})
 
 
 def test_results_of_a_finite_job_are_delivered_before_the_process_ends(site, broker):
