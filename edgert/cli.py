@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,6 +44,17 @@ signals: TERM and INT drain and stop, a second one forces; HUP reloads the model
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    try:
+        try:
+            return _run_command(arguments)
+        finally:
+            sys.stdout.flush()  # now, and not at the interpreter's end, where nobody catches what it raises
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+
+
+def _run_command(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -55,9 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_code_of(error)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        sys.stderr.close()
-        return ExitCode.OK
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -89,7 +89,7 @@ class Service:
         """Return models in the form of the Inference Server's repository index."""
         return [
             {"name": name, "version": str(version), "state": state.state, "reason": state.reason}
-            for name, state in self._assembly.models.states.items()
+            for name, state in dict(self._assembly.models.states).items()
             for version in state.versions or ("",)
         ]
 

@@ -24,6 +24,7 @@ from edgert.stats import Latency, LatencySummary, LiveCount
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Shape = tuple[int, ...]
 
 WARM_UP_TIMEOUT_S = 120.0
 WARNING_INTERVAL_NS = 60_000_000_000  # failed frames are warned of once in this time
@@ -41,11 +42,14 @@ class Preparer(Protocol):
 
 
 class Batch(msgspec.Struct, gc=False, eq=False):
-    """Frames that run together, with the routes they came by; placements come as they are prepared."""
+    """Frames that run together, with the routes they came by.
+
+    Placements come as the frames are prepared; a frame that cannot be has the error in its place.
+    """
 
     routes: list[Route]
     frames: list[Frame]
-    placements: list[Placement]
+    placements: list[Placement | EdgertError]
 
 
 class FrameTimes(msgspec.Struct, frozen=True):
@@ -85,6 +89,7 @@ class LoadedModel:
         open_preparer: Callable[[], Preparer],
         policy: BatchPolicy,
         image_input: TensorSpec,
+        views: Mapping[str, Shape],
     ) -> None:
         self.name = name
         self.version = version
@@ -102,6 +107,10 @@ class LoadedModel:
         self._key_preparer = open_preparer()
         self._image_input = image_input
         self._has_batch_axis = has_batch_axis(engine.info)
+        self._views = views  # how tensors look from outside that the engine has in another shape
+        first = 1 if self._has_batch_axis else 0
+        self._engine_item = image_input.shape[first:]
+        self._item = views.get(image_input.name, self._engine_item)
         self._frames = self._batches = self._failed = 0
         self._undecodable = 0  # written by the decode thread
         self._prepare_frame_ns = self._execute_frame_ns = self._decode_frame_ns = 0
@@ -207,16 +216,21 @@ class LoadedModel:
         self._execute_frame_ns += execute_ns * frames
 
     def _decode_one(
-        self, outputs: Mapping[str, Array], index: int, placement: Placement
+        self, outputs: Mapping[str, Array], index: int, placement: Placement | EdgertError
     ) -> Output | EdgertError:
+        if isinstance(placement, EdgertError):
+            return self._undecoded(placement)
         try:
             return self._decoder.decode(self._part(outputs, index), placement)
         except Exception as failure:  # noqa: BLE001 - outputs that no decoder expects are this frame's fate only
             return self._undecoded(failure)
 
-    def _undecoded(self, failure: Exception) -> ModelError:
+    def _undecoded(self, failure: Exception) -> EdgertError:
         self._undecodable += 1
-        error = ModelError(f"The outputs cannot be decoded: {failure}")
+        if isinstance(failure, EdgertError):
+            error = failure
+        else:
+            error = ModelError(f"The outputs cannot be decoded: {failure}")
         self._warn(error)
         return error
 
@@ -242,21 +256,22 @@ class LoadedModel:
         tensor = self._tensor(buffers, len(batch.frames), item_shape)
         for place, frame in zip(tensor, batch.frames, strict=False):
             frame.slot.begin_read()
-            batch.placements.append(preparer.place(frame.image(), frame.format, place))
+            batch.placements.append(_place(preparer, frame, place))
 
     def _tensor(self, buffers: BufferSet, count: int, item_shape: tuple[int, ...]) -> Iterable[Array]:
         """Return the places of the batch's frames in the input tensor."""
         name = self._image_input.name
-        if not self._has_batch_axis:
-            return [buffers.inputs({name: item_shape})[name]]
-        batch = count if self._engine.info.batches else self.policy.max_batch
-        return buffers.inputs({name: (batch, *item_shape)})[name]
+        axis = (count if self._engine.info.batches else self.policy.max_batch,) * self._has_batch_axis
+        engine_item = self._engine_item if name in self._views else item_shape
+        tensor = buffers.inputs({name: axis + engine_item})[name].reshape(axis + item_shape)
+        return tensor if self._has_batch_axis else [tensor]
 
     def _part(self, outputs: Mapping[str, Array], index: int) -> Mapping[str, Array]:
         """Return one frame's part of each output."""
-        if not self._has_batch_axis:
-            return outputs
-        return {name: array[index] for name, array in outputs.items()}
+        part = {name: array[index] for name, array in outputs.items()} if self._has_batch_axis else outputs
+        if not self._views:
+            return part
+        return {name: array.reshape(self._views.get(name, array.shape)) for name, array in part.items()}
 
     def _warm_up(self, lane: Lane) -> None:
         """Run each buffer set once, so that memory which is too small shows now."""
@@ -279,8 +294,14 @@ class LoadedModel:
         return answer
 
     def _fill_zeros(self, buffers: BufferSet) -> None:
-        known = self._image_input.shape[1:] if self._has_batch_axis else self._image_input.shape
         wanted = self._key_preparer.shape_for("bgr8", WARM_UP_SIDE, WARM_UP_SIDE)
-        item_shape = tuple(want if side < 0 else side for side, want in zip(known, wanted, strict=True))
+        item_shape = tuple(want if side < 0 else side for side, want in zip(self._item, wanted, strict=True))
         for place in self._tensor(buffers, self.policy.max_batch, item_shape):
             place[...] = 0
+
+
+def _place(preparer: Preparer, frame: Frame, item_out: Array) -> Placement | EdgertError:
+    try:
+        return preparer.place(frame.image(), frame.format, item_out)
+    except EdgertError as error:  # of this frame; the others of its batch go on
+        return error

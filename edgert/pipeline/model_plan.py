@@ -85,7 +85,7 @@ def has_batch_axis(info: EngineInfo) -> bool:
 
 
 def stated_info(config: ModelConfig) -> EngineInfo | None:
-    """Return the engine that config.pbtxt describes; None if it leaves something open."""
+    """Return the engine as config.pbtxt shows it; None if it leaves something open."""
     tensors = (*config.inputs, *config.outputs)
     if config.max_batch_size is None or not config.outputs or not config.inputs:
         return None
@@ -97,7 +97,7 @@ def stated_info(config: ModelConfig) -> EngineInfo | None:
 
 def _specs(config: ModelConfig, tensors: Iterable[TensorConfig]) -> tuple[TensorSpec, ...]:
     axis = (-1,) if config.max_batch_size else ()
-    return tuple(TensorSpec(tensor.name, tensor.dtype, axis + tensor.engine_dims) for tensor in tensors)
+    return tuple(TensorSpec(tensor.name, tensor.dtype, axis + tensor.dims) for tensor in tensors)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import msgspec
 
-from edgert.errors import BusyError, EdgertError
+from edgert.errors import BusyError, ClosedError, EdgertError
 from edgert.models.store import ModelVersion
 from edgert.pipeline.loaded_model import LoadedModel
 from edgert.pipeline.model_plan import ModelPlan
@@ -48,6 +48,7 @@ class ModelSet:
         self._on_state = on_state
         self._current: dict[str, LoadedModel] = {}
         self._change = threading.Lock()
+        self._is_closed = False
         self.states: dict[str, ModelState] = {}
 
     def get(self, reference: str) -> LoadedModel | None:
@@ -66,9 +67,12 @@ class ModelSet:
 
         Raises:
             ModelError, ConfigError, OutOfDeviceMemoryError: as `open_model` says.
+            ClosedError: the set was closed.
         """
         name = plan.entry.name
         with self._change:
+            if self._is_closed:
+                raise ClosedError("No model is loaded any more: the service stops.")
             self._report(name, "LOADING", "")
             try:
                 models = self._open_all(plan)
@@ -83,7 +87,9 @@ class ModelSet:
             self._switch(name, [], timeout_s)
 
     def close(self, timeout_s: float = 30.0) -> None:
-        """Unload every model."""
+        """Unload every model, and load no more."""
+        with self._change:
+            self._is_closed = True
         for name in [reference for reference in self._current if "/" not in reference]:
             self.unload(name, timeout_s)
 

@@ -86,15 +86,6 @@ class Pipeline:
         if self._thread.ident is not None:
             self._thread.join()
 
-    def links(self) -> list[Link]:
-        """Return every connection of a source to a model."""
-        return [link for own in self._links.values() for link in own.values()]
-
-    @property
-    def threads(self) -> dict[str, threading.Thread]:
-        """The threads whose CPU time belongs to a stage."""
-        return {"schedule": self.scheduler.thread, "decode": self._thread}
-
     def _chosen_links(self, frame: Frame) -> list[Link]:
         own = self._links[frame.source]
         if frame.model is None and (frame.reply is None or len(own) == 1):

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _CONTROL = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")
 _REQUEST_TIMEOUT_S = 5.0
 _MAX_BODY_BYTES = 65536
+LOOK_UP_S = 0.2  # how often the thread looks whether it is to end
 
 
 class Backend(Protocol):
@@ -69,7 +70,7 @@ class HttpServer:
                 f"http: cannot listen on {place}: {error}. Choose another http.port."
             ) from error
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.2,), name="http", daemon=True
+            target=self._server.serve_forever, args=(LOOK_UP_S,), name="http", daemon=True
         )
         self._thread.start()
         self.live.opened()

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from edgert.capture.replay import make_noise
 from edgert.client import Client, RequestError
+from edgert.errors import ModelError
 from edgert.publish.payload import result_schema
 from tests.fakes import store
 from tests.fakes.line import WAIT_S, Line, demand_conservation, run
@@ -203,6 +204,47 @@ def test_sides_that_the_engine_leaves_open_take_the_size_of_the_settings(site):
     run(site.load(f'[sources.s]\nuri = "{noise(3)}"\nmodels = ["mean"]\n'))
     got = [data(result) for result in sorted(site.results(), key=lambda result: result["seq"])]
     np.testing.assert_allclose(got, means(3), atol=8)  # enlarging moves the mean a little
+
+
+def test_sides_that_the_engine_leaves_open_take_the_size_of_the_configuration(site):
+    config = 'max_batch_size: 4\ninput [ { name: "image" data_type: TYPE_FP32 dims: [ 3, 4, 4 ] } ]\n'
+    site.add("mean", store.mean_model(side="side"), config=config)
+    run(site.load(f'[sources.s]\nuri = "{noise(2, size=4)}"\nmodels = ["mean"]\n'))
+    got = [data(result) for result in sorted(site.results(), key=lambda result: result["seq"])]
+    expected = [picture.mean(axis=(0, 1))[::-1] for picture in make_noise(4, 4, 2, 0)]
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+RESHAPED = """\
+max_batch_size: 4
+dynamic_batching { }
+input [ { name: "row" data_type: TYPE_FP32 dims: [ 3, 8, 8 ] reshape { shape: [ 192 ] } } ]
+output [ { name: "level" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } } ]
+"""
+
+
+def test_tensors_that_the_configuration_reshapes_look_as_it_says(site):
+    site.add("flat", store.flat_model(), config=RESHAPED)
+    report = run(site.load(f'[sources.s]\nuri = "{noise(9)}"\nmodels = ["flat"]\n'))
+    demand_conservation(report)
+    results = by_key(site.results())
+    got = [results["s", "flat", seq]["tensors"][0] for seq in range(9)]
+    assert {tuple(tensor["shape"]) for tensor in got} == {(1,)}
+    expected = [[picture.mean()] for picture in make_noise(8, 8, 9, 0)]
+    np.testing.assert_allclose([tensor["data"] for tensor in got], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (RESHAPED.replace("max_batch_size: 4", "max_batch_size: 0"), "max_batch_size"),
+        (RESHAPED.replace("3, 8, 8", "3, -1, 8").replace("[ 192 ]", "[ 3, -1, 8 ]"), "row"),
+    ],
+)
+def test_reshape_that_cannot_be_is_refused(site, config, said):
+    site.add("flat", store.flat_model(), config=config)
+    with pytest.raises(ModelError, match=said):
+        run(site.load(f'[sources.s]\nuri = "{noise(1)}"\nmodels = ["flat"]\n'))
 
 
 @pytest.fixture

@@ -1,0 +1,112 @@
+"""`edgert inspect`: what is in a model, and whether it runs here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgert.cli import main
+from edgert.exit_codes import ExitCode
+from tests.fakes import store
+from tests.fakes.store import EXACT, Site
+
+
+@pytest.fixture
+def site(tmp_path):
+    return Site(tmp_path)
+
+
+def inspect(capsys, path):
+    """Return the exit code and the report."""
+    code = main(["inspect", str(path), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_model_shows_its_tensors_versions_and_settings(site, capsys):
+    config = "version_policy { all { } }\ninstance_group [ { count: 2 } ]\nresponse_cache { enable: true }\n"
+    settings = EXACT + '[decode]\nkind = "classify"\ntop_k = 3\n'
+    for version in (1, 2):
+        folder = site.add("mean", store.mean_model(), version=version, config=config, settings=settings)
+    code, report = inspect(capsys, folder)
+    assert code == ExitCode.OK
+    tensors = {"runs_here": True, "inputs": ["image float32 ?x3x8x8"], "outputs": ["mean float32 ?x3"]}
+    assert report["versions"] == {"1": tensors, "2": tensors}
+    assert (report["model"], report["runtime"], report["lanes"]) == ("mean", "onnxruntime", 2)
+    assert report["versions_present"] == [1, 2]
+    assert report["settings"]["decode"]["top_k"] == 3
+    [warning] = report["warnings"]
+    assert "'response_cache' is not known" in warning
+
+
+def test_text_is_one_line_a_fact(site, capsys):
+    folder = site.add("mean", store.mean_model())
+    assert main(["inspect", str(folder)]) == ExitCode.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["model: mean", "runtime: onnxruntime", "lanes: 1"]
+    assert "    inputs: image float32 ?x3x8x8" in lines
+    assert lines[-1] == "runs_here: True"
+
+
+def test_engine_file_alone(site, capsys):
+    file = site.add("mean", store.mean_model()) / "1" / "model.onnx"
+    code, report = inspect(capsys, file)
+    assert (code, report["runtime"], report["runs_here"]) == (ExitCode.OK, "onnxruntime", True)
+    assert (report["file"], report["bytes"]) == (str(file), file.stat().st_size)
+    assert report["outputs"] == ["mean float32 ?x3"]
+
+
+def test_model_that_computes_nothing(site, capsys):
+    code, report = inspect(capsys, site.add_noop())
+    assert (code, report["versions"]["1"]["inputs"]) == (ExitCode.OK, ["image uint8 ?x8x8x3"])
+
+
+def test_folder_may_be_given_relative_and_with_a_slash(site, capsys, monkeypatch):
+    monkeypatch.chdir(site.add("mean", store.mean_model()))
+    assert inspect(capsys, ".")[1]["model"] == "mean"
+    assert inspect(capsys, "../mean/")[1]["model"] == "mean"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.onnx", b"no engine", "not a usable ONNX file"),
+        ("model.plan", b"x", ".plan is no engine file that edgert knows"),
+        ("model", b"x", "a file without suffix is no engine file that edgert knows"),
+    ],
+)
+def test_file_that_does_not_run_here_says_why(tmp_path, capsys, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    code, report = inspect(capsys, tmp_path / name)
+    assert code == ExitCode.MODEL
+    assert said in report["runs_here"]
+
+
+def test_model_of_which_one_version_does_not_run_here_says_which(site, capsys):
+    site.add("mean", store.mean_model(), config="version_policy { all { } }\n")
+    code, report = inspect(capsys, site.add("mean", b"no engine", version=2))
+    assert (code, report["runs_here"]) == (ExitCode.MODEL, False)
+    assert report["versions"]["1"]["runs_here"] is True
+    assert "not a usable ONNX file" in report["versions"]["2"]["runs_here"]
+
+
+def test_model_for_a_runtime_that_is_not_here_says_so(site, capsys):
+    folder = site.add("plan", config='platform: "tensorrt_plan"\n', settings=None)
+    (folder / "1" / "model.plan").write_bytes(b"x")
+    code, report = inspect(capsys, folder)
+    assert (code, report["runtime"]) == (ExitCode.MODEL, "tensorrt")
+    assert "runtime 'tensorrt' is not built into this version" in report["versions"]["1"]["runs_here"]
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "said"),
+    [("absent", ExitCode.CONFIG, "no such file or folder"), (".", ExitCode.MODEL, "its folder has neither")],
+)
+def test_path_that_is_no_model_is_an_error(site, capsys, path, code, said):
+    assert main(["inspect", str(site.store / path)]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_model_with_wrong_settings_is_an_error(site, capsys):
+    assert main(["inspect", str(site.add("mean", store.mean_model(), settings="[x]\n"))]) == ExitCode.CONFIG
+    assert "unknown key 'x'" in capsys.readouterr().err

@@ -1,0 +1,403 @@
+"""Pipeline files: what `edgert check` finds wrong, and how it says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgert.errors import ConfigError, EdgertError, ModelError
+from edgert.pipeline.file import PipelineFile
+from tests.fakes import store
+from tests.fakes.store import EXACT, Site
+
+GOOD = '[sources.door]\nuri = "replay:noise"\nmodels = ["noop"]\n'
+SSD_CONFIG = """\
+max_batch_size: 4
+input [ { name: "image" data_type: TYPE_FP32 dims: [ 3, 8, 8 ] } ]
+output [
+  { name: "boxes" data_type: TYPE_FP32 dims: [ 2, 4 ] },
+  { name: "scores" data_type: TYPE_FP32 dims: [ 2, 2 ] }
+]
+"""
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = Site(tmp_path)
+    site.add_noop()
+    return site
+
+
+def refusal(site, text, overrides=()):
+    """Return what is said of a file whose keys or values are wrong."""
+    path = site.write(text)
+    with pytest.raises(ConfigError) as refused:
+        PipelineFile.load(path, overrides)
+    assert str(refused.value).startswith(f"{path}: ") or overrides
+    return str(refused.value).removeprefix(f"{path}: ")
+
+
+def problems(site, text, overrides=()):
+    """Return all that is wrong with a file whose keys and values are of the right types."""
+    path = site.write(text)
+    found = [str(problem) for problem in PipelineFile.load(path, overrides).problems()]
+    return [problem.removeprefix(f"{path}: ") for problem in found]
+
+
+def test_good_file_has_no_problems(site):
+    assert problems(site, GOOD) == []
+
+
+def test_models_are_those_that_sources_name_each_once(site):
+    site.add_noop("other")
+    text = GOOD.replace('"noop"', '"noop", "other/1"') + GOOD.replace("door", "back")
+    assert PipelineFile.load(site.write(text)).model_names == ("noop", "other")
+
+
+# Keys and values
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[sources.door]\nurl = 1\n", "sources.door: unknown key 'url'; did you mean 'uri'?"),
+        ("[sources.door]\nmodels = []\n", "sources.door: key 'uri' is missing"),
+        ("[sources.door]\nuri = 5\n", "sources.door.uri = 5: expected `str`, got `int`"),
+        (GOOD + "slots = 1\n", "sources.door.slots = 1: expected `int` >= 2"),
+        (GOOD + 'policy = "all"\n', "sources.door.policy = 'all': expected one of 'latest', 'every'"),
+        (GOOD.replace('["noop"]', '"noop"'), "sources.door.models = 'noop': expected `array`, got `str`"),
+        (GOOD + '[sinks.s]\ntype = "kafka"\n', "sinks.s.type = 'kafka': expected one of"),
+        (GOOD + '[sinks.s]\nhost = "x"\n', "sinks.s: key 'type' is missing"),
+        (GOOD + '[sinks.s]\ntype = "mqtt"\nqos = 3\n', "sinks.s.qos = 3: expected one of 0, 1, 2"),
+        (GOOD + "[http]\nport = 70000\n", "http.port = 70000: expected `int` <= 65535"),
+        (GOOD + "[service]\ndrain_s = -1\n", "service.drain_s = -1: expected `float` >= 0"),
+        (GOOD + '[service]\nlog = "xml"\n', "service.log = 'xml': expected one of 'text', 'json'"),
+        (GOOD + "[pipeline]\n", "the file: unknown key 'pipeline'; known keys: http, models, node"),
+    ],
+)
+def test_wrong_key_or_value_is_named_with_what_was_expected(site, text, said):
+    assert refusal(site, text).startswith(said)
+
+
+def test_node_and_store_are_needed(site):
+    path = site.folder / "empty.toml"
+    path.write_text(GOOD)
+    with pytest.raises(ConfigError, match="the file: key 'node' is missing"):
+        PipelineFile.load(path)
+
+
+def test_two_sources_of_one_name_are_no_toml(site):
+    said = refusal(site, GOOD + GOOD)
+    assert said.startswith("not valid TOML: ")
+    assert "door" in said
+    assert "line 6" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"node = ", "not valid TOML"),
+        (b"\xff\xfe", "cannot be read"),
+        (None, "no such file"),
+        ("folder", "cannot be read"),
+    ],
+    ids=["toml", "text", "absent", "folder"],
+)
+def test_file_that_cannot_be_read_is_named(tmp_path, content, said):
+    path = tmp_path / "p.toml"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as refused:
+        PipelineFile.load(path)
+    assert str(refused.value).startswith(f"{path}: {said}")
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["front/door", "a+b", "a#b", "$door", " door", "x" * 129, "a\u0007b"])
+@pytest.mark.parametrize("kind", ["source", "sink", "node"])
+def test_names_that_cannot_be_in_a_topic_are_refused(site, kind, name):
+    quoted = '"' + name.replace("\u0007", "\\u0007") + '"'
+    texts = {
+        "source": GOOD.replace("door", quoted),
+        "sink": GOOD + f'[sinks.{quoted}]\ntype = "lines"\n',
+        "node": GOOD,
+    }
+    overrides = [f"node={quoted}"] if kind == "node" else []
+    [said] = problems(site, texts[kind], overrides)
+    key = {"source": f"sources.{name}", "sink": f"sinks.{name}", "node": "node"}[kind]
+    assert said.startswith(f"{key}: name {name!r} ")
+    assert said.endswith("a leading '$', or space at either end.")
+
+
+@pytest.mark.parametrize("name", ["a+b", "a#b", "$model"])
+def test_model_whose_name_cannot_be_in_a_topic_is_refused(site, name):
+    site.add_noop(name)
+    said = problems(site, GOOD.replace('"noop"', f'"{name}"'))
+    assert said[0].startswith(f"sources.door.models = {name!r}: name {name!r} ")
+
+
+# Sources
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            'uri = "http://x"\nmodels = ["noop"]',
+            "sources.door: uri 'http://x': expected the scheme to be one of",
+        ),
+        (
+            'uri = "rtsp://user:hunter2@"\nmodels = ["noop"]\nfourcc = "MJPG"',
+            "sources.door: fourcc = 'MJPG': means nothing for rtsp://user:***@; only for v4l2",
+        ),
+        ('uri = "replay:noise"', "sources.door.models: names no model, so its frames would go nowhere"),
+        (
+            'uri = "sub+bind:tcp://127.0.0.1:1"\npolicy = "every"\nmodels = ["noop"]',
+            "sources.door: policy = 'every' on sub+bind:tcp://127.0.0.1:1: a SUB socket cannot",
+        ),
+    ],
+)
+def test_wrong_source_is_named_with_what_was_expected(site, source, said):
+    [found] = problems(site, f"[sources.door]\n{source}\n")
+    assert found.startswith(said)
+    assert "hunter2" not in found
+
+
+def test_file_without_sources_is_told_what_to_add(site):
+    assert problems(site, "[sources]\n") == [
+        'sources: none is given; add one, e.g. [sources.door] uri = "v4l2:/dev/video0"'
+    ]
+
+
+def test_every_problem_is_told_not_only_the_first(site):
+    text = '[sources."a/b"]\nuri = "x:y"\nmodels = ["noop"]\n' + GOOD.replace("noop", "cat")
+    found = problems(site, text + "[models.dog.decode]\nscore_min = 1\n")
+    assert len(found) == 4
+    assert [any(word in problem for problem in found) for word in ("a/b: name", "uri 'x:y'", "'cat'", "dog")]
+
+
+# Models and versions
+
+
+def test_missing_model_is_told_with_its_nearest_neighbour(site):
+    assert problems(site, GOOD.replace('"noop"', '"nop"')) == [
+        f"Model 'nop' is not in the store {site.store}; did you mean 'noop'?"
+    ]
+
+
+def test_missing_store_is_told(site):
+    said = problems(site, GOOD, ["store=absent"])
+    assert said == [f"{site.folder}/absent: cannot be read: No such file or directory"]
+
+
+@pytest.mark.parametrize("version", ["2", "01", "x", "", "1/1"])
+def test_version_that_is_not_served_is_refused(site, version):
+    [said] = problems(site, GOOD.replace('"noop"', f'"noop/{version}"'))
+    assert said.startswith(
+        f"sources.door.models = 'noop/{version}': version {version} is not served; served: [1]"
+    )
+
+
+@pytest.mark.parametrize("model", ["../noop", "..", ".hidden", "a\\\\b", ""])
+def test_model_name_that_leaves_the_store_is_refused(site, model):
+    assert problems(site, GOOD.replace('"noop"', f'"{model}"')) != []
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ('default_model_filename: "../../other/1/model.onnx"', "default_model_filename"),
+        ('default_model_filename: "/etc/passwd"', "default_model_filename"),
+        ('output [ { name: "mean" label_filename: "../../labels.txt" } ]', "output[0].label_filename"),
+    ],
+)
+def test_path_that_leaves_the_model_is_refused(site, config, field):
+    site.add("mean", store.mean_model(), config=config + "\n")
+    site.add("other", store.mean_model())
+    [said] = problems(site, GOOD.replace("noop", "mean"))
+    assert said.startswith(f"{site.store}/mean/config.pbtxt: field {field} = ")
+    assert f"expected a file inside {site.store}/mean" in said
+
+
+def test_link_that_leaves_the_store_is_refused(site):
+    (site.folder / "secret.txt").write_text("cat\n")
+    folder = site.add("mean", store.mean_model(), settings='[labels]\nfile = "labels.txt"\n')
+    (folder / "labels.txt").symlink_to(site.folder / "secret.txt")
+    [said] = problems(site, GOOD.replace("noop", "mean"))
+    assert "a link leads to" in said
+
+
+def test_broken_pbtxt_is_told_with_its_line(site):
+    site.add("mean", store.mean_model(), config="max_batch_size: 4\ninput { name: }\n")
+    [said] = problems(site, GOOD.replace("noop", "mean"))
+    assert said.startswith(f"{site.store}/mean/config.pbtxt:2:")
+
+
+def test_unknown_field_of_a_pbtxt_is_a_warning(site):
+    site.add("mean", store.mean_model(), config="max_batch_size: 4\nresponse_cache { enable: true }\n")
+    file = PipelineFile.load(site.write(GOOD.replace("noop", "mean")))
+    assert file.warnings() == [
+        f"{site.store}/mean/config.pbtxt:2: field 'response_cache' is not known to edgert and is ignored"
+    ]
+
+
+def test_missing_engine_is_told_with_what_was_looked_for(site):
+    site.add("mean", settings=EXACT)
+    [said] = problems(site, GOOD.replace("noop", "mean"))
+    assert said.startswith(f"{site.store}/mean/1: looked for model.plan or model.onnx")
+
+
+# Settings and overrides
+
+
+def test_wrong_settings_name_their_own_file(site):
+    site.add("mean", store.mean_model(), settings='[decode]\nkind = "ssd"\nscore_min = 2\n')
+    [said] = problems(site, GOOD.replace("noop", "mean"))
+    assert said == f"{site.store}/mean/edgert.toml: decode.score_min = 2: expected `float` <= 1.0"
+
+
+def test_wrong_override_names_the_pipeline_file(site):
+    site.add("ssd", store.ssd_model(), settings='[decode]\nkind = "ssd"\n')
+    text = GOOD.replace("noop", "ssd") + "[models.ssd.decode]\nscore_min = 2\n"
+    assert problems(site, text) == ["models.ssd.decode.score_min = 2: expected `float` <= 1.0"]
+    text = GOOD.replace("noop", "ssd") + "[models.ssd.decode]\nscore_mn = 0.2\n"
+    assert problems(site, text) == ["models.ssd.decode: unknown key 'score_mn'; did you mean 'score_min'?"]
+
+
+def test_override_of_a_model_that_no_source_feeds_is_refused(site):
+    site.add_noop("other")
+    assert problems(site, GOOD + "[models.other.engine]\nlanes = 2\n") == [
+        "models.other: no source feeds a model of this name"
+    ]
+
+
+def test_overrides_lie_on_the_settings_of_the_model(site):
+    site.add("ssd", store.ssd_model(), settings='[decode]\nkind = "ssd"\nscore_min = 0.4\niou_max = 0.3\n')
+    text = (
+        GOOD.replace("noop", "ssd") + "[models.ssd.decode]\nscore_min = 0.9\n[models.ssd.engine]\nlanes = 3\n"
+    )
+    plan = PipelineFile.load(site.write(text)).plan("ssd")
+    assert (plan.settings.decode.score_min, plan.settings.decode.iou_max, plan.lanes) == (0.9, 0.3, 3)
+
+
+def test_labels_and_runtime_can_be_overridden_too(site):
+    folder = site.add(
+        "mean", store.mean_model(), settings='[labels]\nfile = "labels.txt"\n', labels="a\nb\nc\n"
+    )
+    (folder / "other.txt").write_text("x\ny\nz\n")
+    (folder / "1" / "model.plan").write_bytes(b"")
+    text = GOOD.replace("noop", "mean")
+    text += '[models.mean.labels]\nfile = "other.txt"\n[models.mean.engine]\nruntime = "onnxruntime"\n'
+    file = PipelineFile.load(site.write(text))
+    assert list(file.problems()) == []
+    plan = file.plan("mean")
+    assert plan.entry.labels() == ("x", "y", "z")
+    assert plan.entry.engine_file(plan.entry.chosen_versions()[0]).name == "model.onnx"
+
+
+# Labels and outputs
+
+
+def test_missing_label_file_is_told(site):
+    site.add("mean", store.mean_model(), settings='[labels]\nfile = "labels.txt"\n')
+    [said] = problems(site, GOOD.replace("noop", "mean"))
+    folder = site.store / "mean"
+    assert said == f"{folder}/edgert.toml: labels.file = 'labels.txt': {folder}/labels.txt: no such file"
+
+
+def test_labels_are_counted_against_the_outputs_that_the_configuration_states(site):
+    settings = EXACT + '[decode]\nkind = "ssd"\n[labels]\nfile = "labels.txt"\n'
+    site.add("ssd", store.ssd_model(), config=SSD_CONFIG, settings=settings, labels="cat\ndog\nbird\n")
+    assert problems(site, GOOD.replace("noop", "ssd")) == [
+        f"{site.store}/ssd/edgert.toml: [decode]: The label file has 3 labels, the engine's output 2 classes."
+    ]
+    (site.store / "ssd" / "labels.txt").write_text("cat\ndog\n")
+    assert problems(site, GOOD.replace("noop", "ssd")) == []
+
+
+def test_decoder_that_does_not_fit_the_stated_outputs_is_told(site):
+    site.add("ssd", store.ssd_model(), config=SSD_CONFIG, settings='[decode]\nkind = "centerface"\n')
+    [said] = problems(site, GOOD.replace("noop", "ssd"))
+    assert said.startswith(f"{site.store}/ssd/edgert.toml: [decode]: No output of 1 channel")
+
+
+def test_outputs_that_are_not_stated_are_left_to_the_engine(site):
+    settings = '[decode]\nkind = "ssd"\n[labels]\nfile = "labels.txt"\n'
+    site.add("ssd", store.ssd_model(), settings=settings, labels="cat\ndog\nbird\n")
+    assert problems(site, GOOD.replace("noop", "ssd")) == []
+
+
+def test_classification_of_one_of_several_outputs_follows_the_configuration(site):
+    config = SSD_CONFIG.replace('"boxes"', '"other"')
+    site.add("top", config=config, settings='[engine]\nruntime = "noop"\n[decode]\nkind = "classify"\n')
+    [said] = problems(site, GOOD.replace("noop", "top"))
+    assert "Set output in [decode]." in said
+
+
+# --set
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "value"),
+    [
+        ("node=porch", "node", "porch"),
+        ('node = "porch"', "node", "porch"),
+        ("service.drain_s=0.5", "service.drain_s", 0.5),
+        ("service.log=json", "service.log", "json"),
+        ("http.port=0", "http.port", 0),
+        (
+            "sources.door.uri=replay:noise?width=16&height=16",
+            "sources.door.uri",
+            "replay:noise?width=16&height=16",
+        ),
+        ('sources.door.models=["noop/1"]', "sources.door.models", ["noop/1"]),
+        ("sources.door.loop=true", "sources.door.loop", True),
+    ],
+)
+def test_settings_override_keys(site, setting, key, value):
+    options = PipelineFile.load(site.write(GOOD), [setting]).options
+    for step in key.split("."):
+        options = options[step] if isinstance(options, dict) else getattr(options, step)
+    assert options == value
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("node", "--set node: expected KEY=VALUE, e.g. --set node=porch"),
+        ("=x", "--set =x: expected KEY=VALUE"),
+        ("a..b=1", "--set a..b=1: expected KEY=VALUE"),
+        ("node.x=1", "--set node.x=1: node is a value, not a table"),
+        ("service.drian_s=1", "pipeline.toml: service: unknown key 'drian_s'; did you mean 'drain_s'?"),
+        ("http.port=web", "pipeline.toml: http.port = 'web': expected `int`, got `str`"),
+    ],
+)
+def test_wrong_settings_are_told(site, setting, said):
+    with pytest.raises(ConfigError) as refused:
+        PipelineFile.load(site.write(GOOD), [setting])
+    assert said in str(refused.value)
+
+
+def test_reading_again_keeps_the_settings_and_sees_the_file_as_it_is(site):
+    file = PipelineFile.load(site.write(GOOD), ["node=porch"])
+    site.write(GOOD + "[service]\ndrain_s = 1.5\n")
+    again = file.read_again()
+    assert (again.options.node, again.options.service.drain_s) == ("porch", 1.5)
+    site.write("[")
+    with pytest.raises(ConfigError):
+        file.read_again()
+
+
+def test_checking_raises_the_first_problem(site):
+    with pytest.raises(ModelError, match="Model 'cat' is not in the store"):
+        PipelineFile.load(site.write(GOOD.replace("noop", "cat"))).check()
+    with pytest.raises(EdgertError, match="none is given"):
+        PipelineFile.load(site.write("[sources]\n")).check()
+
+
+def test_paths_are_relative_to_the_file(site):
+    file = PipelineFile.load(site.write(GOOD))
+    assert file.store.folder == site.store
