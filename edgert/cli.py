@@ -38,7 +38,8 @@ signals: TERM and INT drain and stop, a second one forces; HUP reloads the model
   edgert inspect store/coco/1/model.onnx""",
     "demo": """examples:
   edgert demo
-  edgert demo --seconds 60 --snapshots pictures""",
+  edgert demo --seconds 60 --snapshots pictures
+  edgert demo --keep example        a working store and pipeline file to begin with""",
 }
 
 
@@ -130,9 +131,20 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long to run (default 10)")
+    parser.add_argument("--seconds", type=_duration, default=10.0, help="how long to run (default 10)")
     parser.add_argument("--snapshots", type=Path, metavar="DIR", help="write annotated frames there")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="leave store and pipeline file there")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where fetched material is kept")
+
+
+def _duration(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds greater than 0, not {text}")
+    return seconds
+
+
+_duration.__name__ = "number of seconds"  # argparse says: invalid number of seconds value
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -197,7 +209,7 @@ def _inspect(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from edgert.demo.demo import run_demo
 
-    return run_demo(options.seconds, options.snapshots, options.cache)
+    return run_demo(options.seconds, options.snapshots, options.cache, options.keep)
 
 
 _Command = Callable[[argparse.Namespace], int]

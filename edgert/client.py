@@ -82,7 +82,10 @@ class Client:
                 raise RequestError(header["status"], header["message"])
             result: dict[str, Any] = msgspec.json.decode(payload)
             return result
-        raise TimeoutError(f"No answer from {self.endpoint} within {timeout_s:g} s. Does its model keep up?")
+        raise TimeoutError(
+            f"No answer from {self.endpoint} within {timeout_s:g} s. The picture was sent: its model is "
+            "slow, or the service has stopped since."
+        )
 
     def send(self, picture: Picture, model: str | None = None, timeout_s: float = 10.0) -> int:
         """Send a picture and return its number, not waiting for a result. Raises TimeoutError."""
@@ -102,7 +105,8 @@ class Client:
             self._socket.send_multipart([*envelope, msgspec.msgpack.encode(header), payload])
         except zmq.Again:
             raise TimeoutError(
-                f"Nobody took the picture at {self.endpoint} within {timeout_s:g} s."
+                f"Nobody took the picture at {self.endpoint} within {timeout_s:g} s: nothing listens there, "
+                "or it takes no more. Does `edgert run` run with this source?"
             ) from None
         return number
 
@@ -125,6 +129,11 @@ def _describe(picture: Picture) -> tuple[dict[str, Any], bytes | memoryview]:
         pixel_format = "bgr8" if picture.ndim == 3 else "gray8"
         form = {"format": pixel_format, "height": height, "width": width}
         return form, np.ascontiguousarray(picture).data
+    if not isinstance(picture, (bytes, bytearray)):
+        raise TypeError(
+            f"expected an array or the bytes of a JPEG or PNG, not {type(picture).__name__} {picture!r:.80}; "
+            "of a file: pathlib.Path(name).read_bytes()"
+        )
     for magic, pixel_format in ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG", "png")):
         if picture.startswith(magic):
             return {"format": pixel_format}, picture

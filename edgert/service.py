@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -30,7 +31,7 @@ from edgert.publish import topics
 log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S = 50e-6  # between Python threads; at the default 5 ms one busy thread starves the others
-Event = Literal["stop", "reload", "ended"]
+Event = Literal["stop", "reload", "ended", "done"]
 
 
 class Service:
@@ -51,7 +52,8 @@ class Service:
         self._check_report_file()
         with ExitStack() as undo:
             self._install_signals(undo)
-            self._start(undo)
+            if not self._start(undo):
+                return ExitCode.OK
             event = self._serve()
             is_drained = self._drain()
             report = self._assembly.report()
@@ -111,20 +113,49 @@ class Service:
 
     # The three calls that `run` makes.
 
-    def _start(self, undo: ExitStack) -> None:
+    def _start(self, undo: ExitStack) -> bool:
+        """Open everything; False if a stop was asked for before it was done."""
         started = time.monotonic()
         self._assembly.open_sinks(undo)
         self._announce_state("init")
         self._assembly.open_line(undo)
         self._open_http(undo)
         self._assembly.open_sources(undo)
-        self._assembly.load_models(undo)
+        if not self._load_models(undo):
+            return False
         self._assembly.let_frames_in()
         self._announce_birth()
         self._announce_state("ready")
         log.info("ready after %.2f s", time.monotonic() - started)
         gc.collect()
         gc.freeze()  # what is loaded now stays; later collections need not look at it
+        return True
+
+    def _load_models(self, undo: ExitStack) -> bool:
+        """Load on another thread, so that a stop is heard; an engine may take minutes."""
+        undo.callback(self._assembly.models.close, self._options.drain_s)
+        failures: list[EdgertError] = []
+        self._in_background(lambda: _kept(self._assembly.load_models, failures))
+        later: list[Event] = []
+        while (event := self._events.get()) != "done":
+            if event == "stop":
+                log.info("stopping before the models are loaded")
+                return False
+            later.append(event)
+        for failure in failures:
+            raise failure
+        for event in later:
+            self._events.put(event)
+        return True
+
+    def _in_background(self, work: Callable[[], None]) -> None:
+        """Do slow work on a thread of its own; the event `done` follows."""
+
+        def work_and_tell() -> None:
+            work()
+            self._events.put("done")
+
+        threading.Thread(target=work_and_tell, name="load", daemon=True).start()
 
     def _open_http(self, undo: ExitStack) -> None:
         http = self._file.options.http
@@ -141,10 +172,10 @@ class Service:
         while True:
             event = self._next_event()
             if event == "reload":
-                self._reload()
+                self._in_background(self._reload)
             elif event is None:
                 self._publish_stats()
-            else:
+            elif event != "done":
                 log.info("stopping: %s", "asked to" if event == "stop" else "every source has ended")
                 return event
 
@@ -228,10 +259,18 @@ class Service:
             "started_utc_ns": time.time_ns(),
             "versions": {"edgert": __version__, "python": sys.version.split()[0]},
             "device": self._assembly.device_attributes(),
-            "models": {name: self._file.plan(name).runtime for name in self._file.model_names},
+            "models": self._assembly.runtimes(),
             "sources": {name: list(source.models) for name, source in options.sources.items()},
         }
         self._announce(topics.BIRTH, birth)
+
+
+def _kept(work: Callable[[], None], failures: list[EdgertError]) -> None:
+    """Do the work, and keep what it raises for the thread that waits."""
+    try:
+        work()
+    except EdgertError as error:
+        failures.append(error)
 
 
 def _end_process(failure: threading.ExceptHookArgs) -> None:

@@ -4,6 +4,7 @@ Reading order:
     source      the protocol               capture      the loop: source → slot → deliver
     uri         what a person may write    connection   keeps a source open: retries, stalls, state
     options     … and in which table       state, pace  what is told of a source; clocks
+                                           unforeseen   what is no error of edgert
     factory     from options to a source
 
     camera      live, a thread waits       clip, replay  files, as cameras or from memory

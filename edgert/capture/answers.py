@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import msgspec
 
-from edgert.errors import ClosedError, EdgertError
+from edgert.capture.unforeseen import unforeseen_as
+from edgert.errors import ClosedError, EdgertError, ModelError
 from edgert.frames.result import Result
 from edgert.stats import LiveCount
 
@@ -31,57 +32,80 @@ class AnswerHeader(msgspec.Struct):
     model: str | None
 
 
-class Outbox:
-    """Messages on their way to the one thread that may touch the socket.
+class Answer(msgspec.Struct, gc=False, eq=False):
+    """One answer, encoded only when it is sent."""
 
-    `descriptor` is readable while messages wait, so that the thread can poll for them.
+    envelope: list[bytes]
+    header: AnswerHeader
+    is_json: bool
+    result: Result | None = None  # None: a refusal
+
+    def message(self, encode: Encode) -> list[bytes]:
+        """Return the parts to send. Raises ModelError if the result cannot be encoded."""
+        payload = b""
+        if self.result is not None:
+            with unforeseen_as(ModelError, f"A result of model {self.result.model} cannot be encoded"):
+                payload = encode(self.result)
+        encode_header = msgspec.json.encode if self.is_json else msgspec.msgpack.encode
+        return [*self.envelope, encode_header(self.header), payload]
+
+    def refusal(self, error: EdgertError) -> Answer:
+        """Return the answer that says why this one cannot be given."""
+        header = msgspec.structs.replace(self.header, status=error.status, message=str(error))
+        return Answer(self.envelope, header, self.is_json)
+
+
+class Outbox:
+    """Answers on their way to the one thread that may touch the socket.
+
+    `descriptor` is readable while answers wait, so that the thread can poll for them.
     """
 
     live: ClassVar[LiveCount] = LiveCount("outbox")
 
     def __init__(self) -> None:
-        self._messages: deque[list[bytes]] = deque()
+        self._answers: deque[Answer] = deque()
         self._lock = threading.Lock()  # also keeps `put` off descriptors that were closed
         self._is_open = True
         self.descriptor, self._writing = _open_signal()
         self.live.opened()
 
-    def put(self, message: list[bytes]) -> bool:
-        """Queue a message and wake the thread; False if the socket is gone. Any thread."""
+    def put(self, answer: Answer) -> bool:
+        """Queue an answer and wake the thread; False if the socket is gone. Any thread."""
         with self._lock:
             if self._is_open:
-                self._messages.append(message)
-                if len(self._messages) == 1:
+                self._answers.append(answer)
+                if len(self._answers) == 1:
                     os.write(self._writing, ONE)
             return self._is_open
 
-    def take(self) -> list[list[bytes]]:
+    def take(self) -> list[Answer]:
         """Return what waits, oldest first. Never blocks."""
-        if not self._messages:
+        if not self._answers:
             return []
         with self._lock:
-            messages = list(self._messages)
-            self._messages.clear()
+            answers = list(self._answers)
+            self._answers.clear()
             os.read(self.descriptor, len(ONE))
-        return messages
+        return answers
 
-    def close(self) -> None:
-        """Refuse further messages and close the descriptors."""
+    def close(self) -> list[Answer]:
+        """Refuse further answers, close the descriptors, and return what still waits."""
         with self._lock:
             self._is_open = False
             for descriptor in {self.descriptor, self._writing}:
                 os.close(descriptor)
         self.live.closed()
+        return list(self._answers)
 
 
 class Requester:
     """Where one request came from: a `Reply` that answers it once."""
 
-    __slots__ = ("_encode", "_envelope", "_id", "_is_json", "_model", "_once", "_outbox", "_source")
+    __slots__ = ("_envelope", "_id", "_is_json", "_model", "_once", "_outbox", "_source")
 
-    def __init__(self, outbox: Outbox, encode: Encode, source: str, envelope: list[bytes]) -> None:
+    def __init__(self, outbox: Outbox, source: str, envelope: list[bytes]) -> None:
         self._outbox = outbox
-        self._encode = encode
         self._source = source
         self._envelope = envelope
         self._once = threading.Lock()
@@ -94,20 +118,18 @@ class Requester:
         self._id, self._model, self._is_json = request_id, model, is_json
 
     def answer(self, result: Result) -> None:
-        """Send the result. Raises ClosedError if an answer was sent before."""
-        payload = self._encode(result)
-        self._send(AnswerHeader(1, self._id, "ok", "", result.source, result.seq, result.model), payload)
+        """Send the result, encoded by the source's thread. Raises ClosedError if an answer was sent before."""
+        self._send(AnswerHeader(1, self._id, "ok", "", result.source, result.seq, result.model), result)
 
     def refuse(self, error: EdgertError) -> None:
         """Send the error's status and message. Raises ClosedError if an answer was sent before."""
         header = AnswerHeader(1, self._id, error.status, str(error), self._source, None, self._model)
-        self._send(header, b"")
+        self._send(header, None)
 
-    def _send(self, header: AnswerHeader, payload: bytes) -> None:
+    def _send(self, header: AnswerHeader, result: Result | None) -> None:
         if not self._once.acquire(blocking=False):
             raise ClosedError("This request was answered before.")
-        encode = msgspec.json.encode if self._is_json else msgspec.msgpack.encode
-        self._outbox.put([*self._envelope, encode(header), payload])
+        self._outbox.put(Answer(self._envelope, header, self._is_json, result))
 
 
 def _open_signal() -> tuple[int, int]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from edgert.capture.pace import Clock
 from edgert.capture.source import Captured
+from edgert.capture.unforeseen import UnforeseenError, unforeseen_as
 from edgert.capture.uri import masked
 from edgert.capture.video import Video
-from edgert.errors import ClosedError, SourceError
+from edgert.errors import ClosedError, EdgertError, SourceError
 from edgert.frames.slots import Slot
 from edgert.stats import CopyCounts, LiveCount
 
@@ -39,11 +41,13 @@ class CameraSource:
         self._copies = copies or CopyCounts()
         self._clock = clock or Clock()
         self._grabber: Grabber | None = None
+        self._earlier_cpu_ns = 0  # of grabbers that have ended
 
     def open(self) -> None:
         """Begin to connect. Raises SourceError while an earlier connection hangs."""
         if self._grabber is not None and self._grabber.is_alive():
             raise SourceError(f"{masked(self._target)}: the connection before has not closed yet.")
+        self._earlier_cpu_ns = self.helper_cpu_ns()
         self._grabber = Grabber(masked(self._target), self._open_video, self._clock)
         self._grabber.start()
 
@@ -75,6 +79,10 @@ class CameraSource:
         """Return nothing: what a camera drops by itself it does not tell."""
         return {}
 
+    def helper_cpu_ns(self) -> int:
+        """Return the processor time of the grabbers: receiving, and decoding where FFmpeg does it."""
+        return self._earlier_cpu_ns + (self._grabber.cpu_ns if self._grabber is not None else 0)
+
     def _open_video(self) -> Video:
         return Video(self._target, self._backend, self._settings, self._copies)
 
@@ -87,10 +95,12 @@ class Grabber:
     def __init__(self, name: str, open_video: Callable[[], Video], clock: Clock) -> None:
         self.grabbed_mono_ns = 0
         self.grabbed_utc_ns = 0
+        self.cpu_ns = 0  # of the thread, up to its newest picture or its end
+        self._name = name
         self._open_video = open_video
         self._clock = clock
         self._video: Video | None = None
-        self._failure = f"{name} has stopped delivering pictures."
+        self._failure: EdgertError = SourceError(f"{name} has stopped delivering pictures.")
         self._grabbed = threading.Semaphore(0)
         self._converted = threading.Semaphore(0)
         self._is_stopping = False
@@ -104,13 +114,14 @@ class Grabber:
     def wait(self, timeout_s: float) -> Video | None:
         """Return the video with a picture grabbed, the caller's until `resume`; None if time runs out.
 
-        Raises SourceError once the video has ended or could not be opened.
+        Raises SourceError once the video has ended or could not be opened, UnforeseenError for what else
+        ended the thread.
         """
         if not self._grabbed.acquire(timeout=timeout_s):
             return None
         if self._video is None:
             self._grabbed.release()
-            raise SourceError(self._failure)
+            raise self._failure
         return self._video
 
     def resume(self) -> None:
@@ -129,11 +140,13 @@ class Grabber:
 
     def _run(self) -> None:
         try:
-            self._grab_all(self._open_video())
-        except SourceError as error:
-            self._failure = str(error)
+            with unforeseen_as(UnforeseenError, f"{self._name} broke"):
+                self._grab_all(self._open_video())
+        except EdgertError as error:
+            self._failure = error
         finally:
             self._video = None
+            self.cpu_ns = time.thread_time_ns()
             self.live.closed()
             self._grabbed.release()
 
@@ -142,6 +155,7 @@ class Grabber:
             while not self._is_stopping and video.grab():
                 self.grabbed_mono_ns = self._clock.monotonic_ns()
                 self.grabbed_utc_ns = self._clock.utc_ns()
+                self.cpu_ns = time.thread_time_ns()
                 self._video = video
                 self._grabbed.release()
                 self._converted.acquire()

@@ -14,9 +14,11 @@ from edgert.capture.options import SourceOptions
 from edgert.capture.pace import Clock
 from edgert.capture.source import Captured, Source
 from edgert.capture.state import SourceState, SourceStats
+from edgert.capture.unforeseen import UnforeseenError, unforeseen_as
 from edgert.errors import (
     BusyError,
     ClosedError,
+    ConfigError,
     EdgertError,
     EndOfSourceError,
     FrameError,
@@ -40,7 +42,8 @@ class Capture:
     `deliver` gets each frame with its slot still WRITING, and commits it. `make_room`, asked under
     `latest` when no slot is free, gives up the oldest waiting frame and says whether there was one.
     `on_state` hears every change with its reason, `on_end` once that no frame will come any more,
-    with the error if one was the cause. All of them are called from the capture thread.
+    with the error if one was the cause (a ConfigError: whatever else goes wrong is tried again). All of
+    them are called from the capture thread.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Capture:
         self._slot: Slot | None = None  # acquired, waiting for a frame
         self._seq = 0
         self._warned_ns = -WARNING_INTERVAL_NS
+        self._has_complained = False  # of an error that nobody foresaw
 
     def start(self) -> None:
         """Begin to capture."""
@@ -117,14 +121,14 @@ class Capture:
 
     def run(self) -> None:
         """Read until the end. This is what the thread does; a test calls it directly."""
-        cause: Exception | None = None
+        cause: EdgertError | None = None
         try:
             while not self._is_stopping:
                 self._turn()
         except EndOfSourceError as end:
             cause = end
-        except Exception as error:
-            log.exception("source %s cannot go on", self.name)
+        except ConfigError as error:
+            log.error("source %s cannot go on: %s", self.name, error)
             cause = error
         finally:
             self._leave()
@@ -135,20 +139,24 @@ class Capture:
     def _turn(self) -> None:
         """Do the next thing: rest, connect, or read one frame."""
         try:
-            if self._is_paused:
-                self._rest()
-            elif self._is_held and (self._connection.is_open or self._is_camera):
-                self._wait_held()
-            elif not self._connection.is_open:
-                self._connect()
-            else:
-                self._step()
-        except EndOfSourceError:
+            with unforeseen_as(UnforeseenError, "broke"):
+                self._turn_unguarded()
+        except (EndOfSourceError, ConfigError):
             raise
         except (FrameError, OutOfDeviceMemoryError) as error:
             self._refused(error)
-        except SourceError as error:
-            self._connection.lose(error)
+        except EdgertError as error:
+            self._lost(error)
+
+    def _turn_unguarded(self) -> None:
+        if self._is_paused:
+            self._rest()
+        elif self._is_held and (self._connection.is_open or self._is_camera):
+            self._wait_held()
+        elif not self._connection.is_open:
+            self._connect()
+        else:
+            self._step()
 
     def _rest(self) -> None:
         self._connection.disable()
@@ -224,13 +232,15 @@ class Capture:
             captured.reply,
         )
         try:
-            with self._gate:
+            with self._gate, unforeseen_as(UnforeseenError, "delivery broke"):
                 self._demand_taking()
                 self._deliver(frame)
         except EdgertError as error:
             if slot.state is SlotState.WRITING:
                 self._ring.abandon(slot)
             self._give_up(captured, error.status, error)
+            if isinstance(error, UnforeseenError):
+                raise
 
     def _demand_taking(self) -> None:
         if self._is_held:
@@ -251,9 +261,20 @@ class Capture:
         self._warned_ns = now_ns if is_due else self._warned_ns
         level = logging.WARNING if is_due else logging.DEBUG
         log.log(level, "source %s: frame refused: %s", self.name, error)
+        if isinstance(error, FrameError):  # a camera of which no frame can be used is as good as silent
+            self._connection.watch_silence()
+
+    def _lost(self, error: EdgertError) -> None:
+        """Let the source be opened again. What nobody foresaw is told with its traceback, once."""
+        if isinstance(error, UnforeseenError) or not isinstance(error, SourceError):
+            level = logging.DEBUG if self._has_complained else logging.ERROR
+            self._has_complained = True
+            self.stats.lost.add("unforeseen")
+            log.log(level, "source %s broke in a way that edgert did not foresee", self.name, exc_info=error)
+        self._connection.lose(error)
 
     def _tidy(self) -> None:
-        self.stats.cpu_ns = time.thread_time_ns()
+        self.stats.cpu_ns = time.thread_time_ns() + self._source.helper_cpu_ns()
         for name, count in self._source.take_counts().items():
             self.stats.lost.add(name, count)
 

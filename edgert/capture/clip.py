@@ -67,6 +67,10 @@ class ClipSource:
         """Return nothing: a file loses no frames."""
         return {}
 
+    def helper_cpu_ns(self) -> int:
+        """Return 0: this source has no threads of its own."""
+        return 0
+
     def _begin(self) -> Video:
         self._played = 0
         return Video(str(self._path), FFMPEG, (), self._copies)

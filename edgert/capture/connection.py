@@ -10,7 +10,7 @@ from edgert.capture.options import SourceOptions
 from edgert.capture.pace import Clock
 from edgert.capture.source import Source
 from edgert.capture.state import SourceState, SourceStats
-from edgert.errors import EndOfSourceError, SourceError
+from edgert.errors import EdgertError, EndOfSourceError, SourceError
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Connection:
             self._failures += 1
             self.close()
 
-    def lose(self, error: SourceError) -> None:
+    def lose(self, error: EdgertError) -> None:
         """The source broke: close it, to be opened again after `retry_s`."""
         self._failures += 1
         self.close()

@@ -89,6 +89,10 @@ class GStreamerSource:
         """Return nothing: what an appsink drops it does not tell."""
         return {}
 
+    def helper_cpu_ns(self) -> int:
+        """Return 0: GStreamer's threads cannot be asked."""
+        return 0
+
     def _find_sink(self) -> Any:
         elements = self._pipeline.iterate_sinks()
         while (found := elements.next())[0] == self._gst.IteratorResult.OK:

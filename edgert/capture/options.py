@@ -23,6 +23,7 @@ _KINDS_OF = {
     "width": ("v4l2", "csi"),
     "height": ("v4l2", "csi"),
     "fourcc": ("v4l2",),
+    "trusted_network": ("zeromq",),
 }
 
 
@@ -45,6 +46,7 @@ class SourceOptions(Options, frozen=True, kw_only=True):
     max_age_ms: NotNegative | None = None  # older frames are shed before they reach a lane. None: never
     topic: str = ""  # sub: prefix of the topics to take; empty: all
     high_water_mark: Annotated[int, msgspec.Meta(ge=1)] = 4  # messages that ZeroMQ keeps for each sender
+    trusted_network: bool = False  # ZeroMQ: other machines may send; all that can reach the port are trusted
     width: Pixels = 0  # pixels to ask a camera for; 0: its own choice
     height: Pixels = 0  # pixels to ask a camera for; 0: its own choice
     fourcc: Annotated[str, msgspec.Meta(pattern="^(|.{4})$")] = ""  # v4l2: e.g. MJPG; empty: its own choice
@@ -80,6 +82,21 @@ class SourceOptions(Options, frozen=True, kw_only=True):
                 f"retry_min_s = {self.retry_min_s}: expected at most retry_max_s = {self.retry_max_s}"
             )
         self._check_applicable(spec)
+        self._check_endpoint(spec)
+
+    def _check_endpoint(self, spec: SourceSpec) -> None:
+        if spec.is_inproc:
+            raise ConfigError(
+                f"uri {self.uri!r}: nobody can reach inproc:// from outside; use ipc:// or tcp://"
+            )
+        # A message may have any number of parts. libzmq collects all of them before it hands over the first;
+        # max_frame_mb bounds each, nothing their sum. So a stranger could make this process allocate all memory.
+        if spec.is_exposed and not self.trusted_network:
+            raise ConfigError(
+                f"uri {self.uri!r}: other machines could fill this one's memory, as ZeroMQ bounds no message as a "
+                "whole; bind to tcp://127.0.0.1:PORT or ipc://PATH, or set trusted_network = true if only machines "
+                "that you trust can reach the port"
+            )
 
     def _check_applicable(self, spec: SourceSpec) -> None:
         defaults = SourceOptions(uri=self.uri)

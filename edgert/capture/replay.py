@@ -74,6 +74,10 @@ class ReplaySource:
         """Return nothing: memory loses no frames."""
         return {}
 
+    def helper_cpu_ns(self) -> int:
+        """Return 0: this source has no threads of its own."""
+        return 0
+
 
 def make_noise(width: int, height: int, count: int, seed: int) -> list[Picture]:
     """Return `count` pictures of random bytes, the same for the same arguments.

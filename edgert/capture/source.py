@@ -48,3 +48,6 @@ class Source(Protocol):
 
     def take_counts(self) -> dict[str, int]:
         """Return and reset what was lost outside `read`, by name (`gap`, `unsent_answer`, ...)."""
+
+    def helper_cpu_ns(self) -> int:
+        """Return the processor time of threads that the source has started, ended ones too."""

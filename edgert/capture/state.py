@@ -24,10 +24,11 @@ class SourceSummary(msgspec.Struct, frozen=True):
     reason: str  # why it is in this state; empty while all is well
     frames: int  # that arrived: those handed on, and all of `refused`
     refused: dict[str, int]  # frames that arrived and were not handed on, by reason
-    lost: dict[str, int]  # what never arrived (`gap`), or could not be returned (`unsent_answer`)
+    lost: dict[str, int]  # what never arrived (`gap`), could not be returned (`unsent_answer`,
+    # `unencoded_answer`), or broke the source in a way that nobody foresaw (`unforeseen`)
     reconnects: int
     last_frame_mono_ns: int  # 0: none yet
-    cpu_ns: int  # processor time of the source's thread
+    cpu_ns: int  # processor time of the source's threads: the reader's, and a camera's grabber's
 
 
 class SourceStats:

@@ -10,11 +10,15 @@ Schemes:
     replay:noise[?width=640&height=480&frames=10&seed=0]
     replay:…?total=N            N frames in all, over and over
     TYPE+bind:ADDRESS           ZeroMQ; TYPE is router, rep, pull, sub or dealer,
-    TYPE+connect:ADDRESS        ADDRESS tcp://HOST:PORT, ipc://PATH or inproc://NAME
+    TYPE+connect:ADDRESS        ADDRESS tcp://HOST:PORT or ipc://PATH
+
+inproc://NAME is understood too, for programs that share their context with the source; there is no such
+in a pipeline file, where each source has its own.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -70,6 +74,17 @@ class SourceSpec(msgspec.Struct, frozen=True):
     def answers(self) -> bool:
         """The sender of a frame gets its result."""
         return self.socket in ("rep", "router")
+
+    @property
+    def is_inproc(self) -> bool:
+        """Only sockets of the same ZeroMQ context can reach it."""
+        return self.target.startswith("inproc://") and bool(self.socket)
+
+    @property
+    def is_exposed(self) -> bool:
+        """Other machines can connect, as far as can be told: TCP bound to anything but loopback."""
+        is_bound_tcp = self.binds and self.target.startswith("tcp://")
+        return is_bound_tcp and not _is_loopback(self.target.removeprefix("tcp://").rpartition(":")[0])
 
 
 def masked(text: str) -> str:
@@ -147,8 +162,18 @@ def _parse_endpoint(uri: str, socket: str, method: str, address: str) -> SourceS
     if method not in ("bind", "connect"):
         raise _wrong(uri, f"{socket}+bind: or {socket}+connect:")
     if not _ADDRESS.fullmatch(address):
-        raise _wrong(uri, "an address tcp://HOST:PORT, ipc://PATH or inproc://NAME")
+        raise _wrong(uri, "an address tcp://HOST:PORT or ipc://PATH")
     return SourceSpec("zeromq", address, socket, method == "bind")
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether `host` is a name or number of loopback. Not asked of the resolver, which may change its mind."""
+    if host in ("localhost", "lo"):  # libzmq takes names of interfaces too
+        return True
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:  # `*`, another name, or a form that only libzmq understands
+        return False
 
 
 def _wrong(uri: str, expected: str) -> ConfigError:

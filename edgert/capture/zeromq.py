@@ -2,12 +2,13 @@
 
 libzmq collects all parts of a message before it hands them over. `max_frame_mb` bounds each part, and
 parts beyond those a message may have are thrown away unread, but libzmq has no bound on their number:
-let only senders you trust reach an endpoint.
+let only senders you trust reach an endpoint. `SourceOptions.check` makes a person say that they are.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 
 import zmq
 
-from edgert.capture.answers import Encode, Outbox, Requester
+from edgert.capture.answers import Answer, Encode, Outbox, Requester
 from edgert.capture.ipc import demand_free, ipc_path
 from edgert.capture.message import (
     MAX_HEADER_BYTES,
@@ -29,13 +30,17 @@ from edgert.capture.message import (
 from edgert.capture.options import SourceOptions
 from edgert.capture.pace import Clock
 from edgert.capture.source import Captured
-from edgert.errors import ClosedError, EdgertError, FrameError, SourceError
+from edgert.errors import ClosedError, ConfigError, EdgertError, FrameError, SourceError
 from edgert.frames.slots import Slot
 from edgert.stats import CopyCounts, LiveCount
+
+log = logging.getLogger(__name__)
 
 MAX_PARTS = 5  # of a message that are looked at: one more than any may have
 HEARTBEAT_MS = 5_000  # a peer that does not answer for so long is disconnected
 RECONNECT_MAX_MS = 10_000
+LINGER_MS = 1_000  # what closing waits for answers to leave
+MIN_ANSWERS = 16  # that one client may leave unread, even if it may send fewer requests
 
 Message = list[memoryview]
 
@@ -43,8 +48,8 @@ Message = list[memoryview]
 class ZeroMqSource:
     """One endpoint. A refused frame is raised as FrameError and, where the socket has answers, answered.
 
-    `encode` makes the payload of an answer from a result, in the thread that answers. Sockets share
-    `context` where one is given (`inproc://` needs that); else the source has its own.
+    `encode` makes the payload of an answer from a result, in the thread that reads the source. Sockets
+    share `context` where one is given (`inproc://` demands that); else the source has its own.
     """
 
     def __init__(
@@ -74,8 +79,10 @@ class ZeroMqSource:
         return self._opened().address
 
     def open(self) -> None:
-        """Bind or connect. Raises SourceError if the address is in use or cannot be."""
-        self._link = Link(self._options, self._context, self._counts)
+        """Bind or connect. Raises SourceError if the address is in use or cannot be, ConfigError if useless."""
+        if self._spec.is_inproc and self._context is None:
+            raise ConfigError(f"{self._spec}: inproc:// reaches nobody without a context that is shared.")
+        self._link = Link(self._options, self._context, self._encode, self._counts)
 
     def read(self, slot: Slot | None, timeout_s: float) -> Captured | None:
         """Put the next message's frame into `slot`, with one copy; send the answers that wait."""
@@ -97,19 +104,30 @@ class ZeroMqSource:
         captured.captured_utc_ns = captured.captured_utc_ns or utc_ns
         return captured
 
+    def helper_cpu_ns(self) -> int:
+        """Return 0: the threads of libzmq cannot be asked."""
+        return 0
+
     def tend(self, timeout_s: float) -> None:
         """Send answers for `timeout_s`; messages stay where they are."""
         self._opened().tend(timeout_s)
 
     def close(self) -> None:
-        """Close the socket. Answers that wait are lost, later ones are refused without a word."""
+        """Send the answers that wait, for at most about a second, and close the socket.
+
+        Later answers, and requests that were not read, are dropped without a word.
+        """
         link, self._link = self._link, None
         if link is not None:
             link.close()
         self._payloads.close()
 
     def take_counts(self) -> dict[str, int]:
-        """Return and reset `gap` (frames that a SUB missed) and `unsent_answer` (the client was gone)."""
+        """Return and reset what was lost, by name.
+
+        `gap`: frames that a SUB missed. `unsent_answer`: its client was gone, or left too many unread (a
+        REP cannot tell). `unencoded_answer`: the client got an error instead.
+        """
         counts = dict(self._counts)
         self._counts.clear()
         return counts
@@ -122,7 +140,7 @@ class ZeroMqSource:
     def _requester(self, link: Link, envelope: Message) -> Requester | None:
         if link.outbox is None:
             return None
-        return Requester(link.outbox, self._encode, self._name, [bytes(part) for part in envelope])
+        return Requester(link.outbox, self._name, [bytes(part) for part in envelope])
 
     def _unpack(self, parts: Message, slot: Slot | None, requester: Requester | None) -> Captured:
         if len(parts) != 2:
@@ -146,13 +164,19 @@ class Link:
     live: ClassVar[LiveCount] = LiveCount("zeromq socket")
 
     def __init__(
-        self, options: SourceOptions, context: zmq.Context[Any] | None, counts: Counter[str]
+        self,
+        options: SourceOptions,
+        context: zmq.Context[Any] | None,
+        encode: Encode,
+        counts: Counter[str],
     ) -> None:
         self._spec = options.spec()
+        self._encode = encode
         self._counts = counts
         self._context = context or zmq.Context()
         self._owns_context = context is None
         self._socket = self._context.socket(_TYPES[self._spec.socket])
+        self._has_complained = False  # of an answer that cannot be encoded
         self._owes_answer = False  # a REP socket has to answer before it may receive
         self._path: Path | None = None  # of our own ipc:// socket
         self.outbox: Outbox | None = None
@@ -160,10 +184,10 @@ class Link:
             self._configure(options)
             self.address = self._attach()
         except zmq.ZMQError as error:
-            self._close_socket()
+            self._close_socket(linger_ms=0)
             raise SourceError(f"{self._spec} cannot be opened: {error}.") from error
         except SourceError:
-            self._close_socket()
+            self._close_socket(linger_ms=0)
             raise
         self.outbox = Outbox() if self._spec.answers else None
         self._pollers = self._make_pollers()
@@ -193,22 +217,40 @@ class Link:
 
     def send_answers(self) -> None:
         """Send what waits in the outbox. Never blocks; what cannot be sent is counted."""
-        for message in self.outbox.take() if self.outbox is not None else ():
-            try:
-                self._socket.send_multipart(message, zmq.NOBLOCK)
-            except zmq.ZMQError:  # the client is gone, or does not take its answers
-                self._counts["unsent_answer"] += 1
-            self._owes_answer = False
+        for answer in self.outbox.take() if self.outbox is not None else ():
+            self._send(answer)
 
     def close(self) -> None:
-        """Close the socket at once; its address is free when this returns."""
-        if self.outbox is not None:
-            self.outbox.close()
+        """Send what waits and close the socket; its address is free when this returns.
+
+        With a context of its own it blocks until clients have the answers, at most `LINGER_MS`.
+        """
+        for answer in self.outbox.close() if self.outbox is not None else ():
+            self._send(answer)
         if self._spec.binds:
             with contextlib.suppress(zmq.ZMQError):
                 self._socket.unbind(self.address)
-        self._close_socket()
+        self._close_socket(LINGER_MS)
         self.live.closed()
+
+    def _send(self, answer: Answer) -> None:
+        message = self._encoded(answer)
+        try:
+            self._socket.send_multipart(message, zmq.NOBLOCK)
+        except zmq.ZMQError:  # the client is gone, or does not take its answers
+            self._counts["unsent_answer"] += 1
+        self._owes_answer = False
+
+    def _encoded(self, answer: Answer) -> list[bytes]:
+        """Return the answer's parts; those of a refusal if its result cannot be encoded."""
+        try:
+            return answer.message(self._encode)
+        except EdgertError as error:
+            level = logging.DEBUG if self._has_complained else logging.ERROR
+            self._has_complained = True
+            self._counts["unencoded_answer"] += 1
+            log.log(level, "source %s: %s", answer.header.source, error, exc_info=error)
+            return answer.refusal(error).message(self._encode)
 
     def _receive_now(self) -> Message | None:
         try:
@@ -229,6 +271,8 @@ class Link:
         settings = {
             zmq.LINGER: 0,
             zmq.RCVHWM: options.high_water_mark,
+            # As many answers as there are slots may come at once; a client that reads must get them all.
+            zmq.SNDHWM: max(options.high_water_mark, options.slots, MIN_ANSWERS),
             zmq.MAXMSGSIZE: options.max_frame_bytes + MAX_HEADER_BYTES,
             zmq.TCP_KEEPALIVE: 1,
             zmq.HEARTBEAT_IVL: HEARTBEAT_MS,
@@ -263,10 +307,10 @@ class Link:
             answers.register(self.outbox.descriptor, zmq.POLLIN)
         return either, answers
 
-    def _close_socket(self) -> None:
+    def _close_socket(self, linger_ms: int) -> None:
         if self._path is not None:
             self._path.unlink(missing_ok=True)  # libzmq leaves it
-        self._socket.close(linger=0)
+        self._socket.close(linger=linger_ms)
         if self._owns_context:
             self._context.term()
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgert.demo.leash import leashed
 from edgert.errors import ConfigError
 
 START_TIMEOUT_S = 15.0
@@ -27,7 +28,8 @@ listener {port} {host}
 allow_anonymous true
 persistence false
 max_inflight_messages 100
-"""
+user root
+"""  # root stays root: a process that changes its user frees itself from its parent, see leash.py
 
 
 @contextmanager
@@ -36,7 +38,7 @@ def running_broker(folder: Path) -> Iterator[tuple[str, int]]:
     port = free_port()
     name, command = _command(folder, port)
     with (folder / "broker.log").open("wb") as log:
-        child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        child = subprocess.Popen(leashed(command), stdout=log, stderr=log, start_new_session=True)
     try:
         _wait_until_open(child, port, folder / "broker.log")
         yield name, port

@@ -2,130 +2,145 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 from edgert.demo.broker import free_port, running_broker, stop_child
+from edgert.demo.example import NODE, write_example
+from edgert.demo.folders import make_empty, scratch_folder
+from edgert.demo.leash import leashed
 from edgert.demo.material import Material, default_cache, prepare_material
 from edgert.demo.snapshots import SnapshotWriter
-from edgert.demo.store import write_store
-from edgert.demo.table import make_table
+from edgert.demo.table import counted, make_table
 from edgert.demo.watch import Watcher
 from edgert.errors import SinkError
 from edgert.exit_codes import ExitCode
 
-NODE = "demo"
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 PICTURES_PER_S = 4.0
+SNAPSHOTS_PER_S = 1.0
 
-_STREET = """
-[sources.street]
-uri = "file:{street}"
-loop = true
-policy = "latest"
-models = ["coco"]
-"""
-_PIPELINE = """\
-node = "{node}"
-store = "store"
-{street_table}
-[sources.driver]
-uri = "file:{driver}"
-loop = true
-policy = "latest"
-models = ["face"]
-
-[sources.requests]
-uri = "router+bind:tcp://127.0.0.1:{request_port}"
-models = ["classify"]
-
-[sinks.broker]
-type = "mqtt"
-port = {broker_port}
-protocol = "{protocol}"
-qos = 1
-
-{tap_table}
-[service]
-stats_s = 2.0
-"""
-_TAP = """
-[sinks.tap]
-type = "tap"
-endpoint = "pub+bind:tcp://127.0.0.1:{tap_port}"
-frames_per_s = 1.0
-"""
+_BROKER = 'broker={{type="mqtt", port={port}, protocol="{protocol}", qos=1}}'
+_TAP = 'tap={{type="tap", endpoint="pub+bind:tcp://127.0.0.1:{port}", frames_per_s={rate}}}'
 
 
-def run_demo(seconds: float, snapshots: Path | None, cache: Path | None) -> ExitCode:
-    """Run the main job for `seconds`. Ctrl-C ends it early; nothing is left running either way.
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came, which end the demo as Ctrl-C does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def run_demo(seconds: float, snapshots: Path | None, cache: Path | None, keep: Path | None = None) -> int:
+    """Run the main job for `seconds` and return the exit code: the service's, or 128 + a signal's number.
+
+    Ctrl-C, SIGTERM and SIGHUP end it early; nothing is left running, even if it is killed.
+    `keep` is a new folder for its store and pipeline file, which stay.
 
     Raises:
-        ConfigError: no broker, or the cache cannot be used.
+        ConfigError: no broker, or a folder cannot be used.
         SinkError: the service did not come up.
     """
+    with _stopped_by_signals():
+        try:
+            return _run_demo(seconds, snapshots, cache, keep)
+        except KeyboardInterrupt as interrupt:
+            return _exit_code(interrupt)
+
+
+def _run_demo(seconds: float, snapshots: Path | None, cache: Path | None, keep: Path | None) -> int:
+    ports = _Ports(free_port(), free_port())
+    if keep:
+        make_empty(keep, "--keep")
+    writer = SnapshotWriter(f"tcp://127.0.0.1:{ports.tap}", snapshots) if snapshots else None
     material = prepare_material(cache or default_cache(), _say)
-    with tempfile.TemporaryDirectory(prefix="edgert-demo-") as name, ExitStack() as undo:
-        folder = Path(name)
-        broker, port = undo.enter_context(running_broker(folder))
-        ports = _Ports(port, free_port(), free_port())
+    with scratch_folder() as scratch, ExitStack() as undo:
+        file = write_example(keep or scratch, material, has_links=keep is None)
+        broker, port = undo.enter_context(running_broker(scratch))
         protocol = "3.1.1" if broker == "amqtt" else "auto"  # amqtt never answers MQTT 5
-        file = _write_pipeline(folder, material, ports, protocol, has_tap=snapshots is not None)
+        sinks = [_BROKER.format(port=port, protocol=protocol)]
+        sinks += [_TAP.format(port=ports.tap, rate=SNAPSHOTS_PER_S)] if writer else []
         watcher = undo.enter_context(Watcher(port, NODE, _say))
         watcher.is_subscribed.wait(READY_TIMEOUT_S)
-        service = _start(undo, ["-m", "edgert.cli", "run", str(file)])
+        service = _start(undo, _service_arguments(file, ports, sinks))
         _wait_ready(watcher, service)
         _say(_introduction(broker, watcher))
-        writer = SnapshotWriter(f"tcp://127.0.0.1:{ports.tap}", snapshots) if snapshots else None
         if writer:
             undo.enter_context(writer)
-        sender = _start(undo, _sender_arguments(ports.requests, material))
-        ran_s = _run_for(seconds, service)
+        sender = _start(undo, _sender_arguments(ports, material))
+        ran_s, interrupt = _run_for(seconds, service)
         stop_child(sender)
         code = stop_child(service, STOP_TIMEOUT_S)
         watcher.wait_disconnected(STOP_TIMEOUT_S)
     _conclude(watcher, writer, ran_s)
-    return ExitCode(code) if code in set(ExitCode) else ExitCode.BUG
+    if keep:
+        _say(f"Kept in {keep}: store, clips, pictures and a pipeline file. Run it: edgert run {file}")
+    if interrupt is not None:
+        return _exit_code(interrupt)
+    return code if code in set(ExitCode) else ExitCode.BUG
 
 
 class _Ports(NamedTuple):
-    broker: int
     requests: int
     tap: int
 
+    @property
+    def endpoint(self) -> str:
+        """The request source's uri."""
+        return f"router+bind:tcp://127.0.0.1:{self.requests}"
 
-def _write_pipeline(folder: Path, material: Material, ports: _Ports, protocol: str, *, has_tap: bool) -> Path:
-    write_store(folder / "store", material)
-    text = _PIPELINE.format(
-        node=NODE,
-        street_table=_STREET.format(street=material.street_clip) if material.coco else "",
-        driver=material.driver_clip,
-        request_port=ports.requests,
-        broker_port=ports.broker,
-        protocol=protocol,
-        tap_table=_TAP.format(tap_port=ports.tap) if has_tap else "",
-    )
-    file = folder / "demo.toml"
-    file.write_text(text)
-    return file
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP raise Stopped in the block; one that is ignored, as by nohup, stays so."""
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _raise_stopped) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _raise_stopped(number: int, _frame: FrameType | None) -> None:
+    raise Stopped(number)
+
+
+def _exit_code(interrupt: KeyboardInterrupt) -> int:
+    return 128 + (interrupt.number if isinstance(interrupt, Stopped) else signal.SIGINT)
 
 
 def _start(undo: ExitStack, arguments: list[str]) -> subprocess.Popen[bytes]:
     """Start a Python child that does not get our Ctrl-C, and end it with the stack."""
-    child = subprocess.Popen([sys.executable, *arguments], start_new_session=True)
+    child = subprocess.Popen(leashed([sys.executable, *arguments]), start_new_session=True)
     undo.callback(stop_child, child)
     return child
 
 
-def _sender_arguments(port: int, material: Material) -> list[str]:
-    endpoint = f"router+bind:tcp://127.0.0.1:{port}"
-    return ["-m", "edgert.demo.sender", endpoint, str(PICTURES_PER_S), *map(str, material.pictures)]
+def _service_arguments(file: Path, ports: _Ports, sinks: list[str]) -> list[str]:
+    """Run the example with ports that are free here, and our sinks in place of its own."""
+    settings = [
+        f"sources.requests.uri={ports.endpoint}",
+        f"sinks={{{', '.join(sinks)}}}",
+        "service.stats_s=2.0",
+    ]
+    options = [word for setting in settings for word in ("--set", setting)]
+    return ["-m", "edgert.cli", "run", str(file), *options]
+
+
+def _sender_arguments(ports: _Ports, material: Material) -> list[str]:
+    pictures = map(str, material.pictures)
+    return ["-m", "edgert.demo.sender", ports.endpoint, str(PICTURES_PER_S), *pictures]
 
 
 def _wait_ready(watcher: Watcher, service: subprocess.Popen[bytes]) -> None:
@@ -140,26 +155,46 @@ def _wait_ready(watcher: Watcher, service: subprocess.Popen[bytes]) -> None:
 def _introduction(broker: str, watcher: Watcher) -> str:
     birth = watcher.birth or {}
     engines = ", ".join(f"{model} on {runtime}" for model, runtime in birth.get("models", {}).items())
-    device = ", ".join(str(value) for value in birth.get("device", {}).values())
-    return f"broker {broker}; device {device}; engines: {engines}"
+    return f"broker {broker}; device {_describe_device(birth.get('device', {}))}; engines: {engines}"
 
 
-def _run_for(seconds: float, service: subprocess.Popen[bytes]) -> float:
-    """Wait until time is up, Ctrl-C, or the service ends by itself; returns how long that was."""
-    began = time.monotonic()
-    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+def _describe_device(attributes: dict[str, object]) -> str:
+    facts = dict(attributes)
+    cores = facts.pop("cores", None)
+    words = [str(fact) for fact in facts.values()]
+    return ", ".join([*words, counted(cores, "core")] if isinstance(cores, int) else words)
+
+
+def _run_for(seconds: float, service: subprocess.Popen[bytes]) -> tuple[float, KeyboardInterrupt | None]:
+    """Wait until time is up, a signal, or the service ends by itself; returns how long, and the signal."""
+    began, interrupt = time.monotonic(), None
+    try:
         service.wait(seconds)
-    return time.monotonic() - began
+    except subprocess.TimeoutExpired:
+        pass
+    except KeyboardInterrupt as caught:
+        interrupt = caught
+    return time.monotonic() - began, interrupt
 
 
 def _conclude(watcher: Watcher, writer: SnapshotWriter | None, ran_s: float) -> None:
     if watcher.stats is not None:
         _say("")
         _say(make_table(watcher.stats, ran_s))
-    _say(f"{watcher.results} results received in {ran_s:.1f} s; states seen: {', '.join(watcher.states)}")
+    _say(
+        f"{counted(watcher.results, 'result')} received in {ran_s:.1f} s; states: {', '.join(watcher.states)}"
+    )
     if writer is not None:
-        _say(f"{len(writer.written)} annotated frames in {writer.folder}")
+        _say(f"{counted(len(writer.written), 'annotated frame')} in {writer.folder}")
+        if writer.failed:
+            _say(
+                f"{counted(writer.failed, 'annotated frame')} could not be written: is {writer.folder} full?"
+            )
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    try:
+        print(line, flush=True)
+    except OSError:  # the reader or the terminal has gone; the work is ended in good order all the same
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -22,6 +22,7 @@ from typing import IO, Literal, cast
 
 import msgspec
 
+from edgert.demo.leash import leashed
 from edgert.errors import SourceError
 
 POLL_S = 0.1
@@ -192,7 +193,7 @@ def _run_client(archive: Archive, command: list[str], folder: Path, bar: Bar) ->
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            leashed(command), cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         ) as client,
     ):
         try:

@@ -16,6 +16,7 @@ from types import TracebackType
 import msgspec
 
 from edgert.demo.fetch import Archive, extract, hash_file
+from edgert.demo.leash import leashed
 from edgert.errors import ConfigError, ModelError
 
 STAMP = "stamp.json"
@@ -228,7 +229,7 @@ def check_converters(recipes: Sequence[Recipe]) -> None:
 def _start_converter(name: str, source: Path, target: Path, log: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "edgert.demo.convert", name, str(source), str(target)]
     with log.open("wb") as sink:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+        return subprocess.Popen(leashed(command), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
 
 
 def _explain_failure(recipe: Recipe, status: int, said: str) -> str:

@@ -109,11 +109,11 @@ file = "labels.txt"
 )
 
 
-def write_store(store: Path, material: Material) -> tuple[str, ...]:
+def write_store(store: Path, material: Material, *, has_links: bool) -> tuple[str, ...]:
     """Write the models that `material` has into the folder `store` and return their names.
 
-    Files that an earlier run wrote there are replaced. Models are hard links into the cache where the file
-    system allows it: do not write into them.
+    Files that an earlier run wrote there are replaced. With `has_links` models are hard links into the cache
+    where the file system allows it, and must not be written into; else they are copies.
     """
     described = {
         "coco": (COCO, material.coco),
@@ -122,21 +122,25 @@ def write_store(store: Path, material: Material) -> tuple[str, ...]:
     }
     present = {name: (model, files) for name, (model, files) in described.items() if files is not None}
     for name, (model, files) in present.items():
-        _write_model(store / name, model, files)
+        _write_model(store / name, model, files, has_links)
     return tuple(present)
 
 
-def _write_model(folder: Path, model: StoreModel, files: ModelFiles) -> None:
-    version = folder / "1"
-    version.mkdir(parents=True, exist_ok=True)
+def _write_model(folder: Path, model: StoreModel, files: ModelFiles, has_links: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.pbtxt").write_text(model.config_pbtxt, "utf-8")
     (folder / "edgert.toml").write_text(model.edgert_toml, "utf-8")
-    _place(files.labels, folder / "labels.txt")
-    _place(files.model, version / "model.onnx")
+    place(files.labels, folder / "labels.txt", has_links=has_links)
+    place(files.model, folder / "1" / "model.onnx", has_links=has_links)
 
 
-def _place(source: Path, target: Path) -> None:
+def place(source: Path, target: Path, *, has_links: bool) -> None:
+    """Put a file of the cache there, as a hard link if that is wanted and possible, else as a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
+    if not has_links:
+        shutil.copyfile(source, target)
+        return
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links

@@ -1,43 +1,51 @@
-"""The table at the demo's end, made of the statistics that the service published."""
+"""The tables at the demo's end, made of the statistics that the service published."""
 
 from __future__ import annotations
 
 from typing import Any
 
 Json = dict[str, Any]
+Row = tuple[str, ...]
 
 _HEADER = (
     "source",
     "model",
     "frames in",
     "published",
-    "dropped",
     "frames/s",
     "p50 ms",
     "p99 ms",
     "max ms",
-    "copies/frame",
-    "kB copied/frame",
+    "dropped",
 )
+_LEGEND = "ms: from capture to the finished result; dropped: frames without a result, by reason"
+_COPIES_HEADER = ("source", "copies of pixels", "a frame", "kB a frame")
 
 
 def make_table(stats: Json, ran_s: float) -> str:
-    """Return a line for each source and model, and one for the process."""
-    rows: list[tuple[str, ...]] = [_HEADER]
-    for name, source in stats["sources"].items():
-        rows += [_row(name, source, model, link, ran_s) for model, link in source["models"].items()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    """Return a line for each source and model, one for each kind of copies, and one for the process."""
+    sources = stats["sources"].items()
+    rows = [_row(name, source, model, ran_s) for name, source in sources for model in source["models"]]
+    copies = [row for name, source in sources for row in _copies(name, source)]
+    copied = _aligned([_COPIES_HEADER, *copies]) if copies else "no pixels were copied"
+    return "\n\n".join([f"{_aligned([_HEADER, *rows])}\n{_LEGEND}", copied, _process(stats)])
+
+
+def counted(count: int, noun: str) -> str:
+    """Return e.g. `1 result` or `2 results`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _aligned(rows: list[Row]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", _process(stats)])
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
-def _row(name: str, source: Json, model: str, link: Json, ran_s: float) -> tuple[str, ...]:
-    frames = source["frames"] or 1
-    kinds = {kind: copied for kind, copied in source["copies"].items() if copied["copies"]}
-    copies = ", ".join(f"{kind} {copied['copies'] / frames:.2f}" for kind, copied in kinds.items()) or "0"
-    kilobytes = ", ".join(f"{copied['bytes'] / frames / 1000:.0f}" for copied in kinds.values()) or "0"
+def _row(name: str, source: Json, model: str, ran_s: float) -> Row:
+    link = source["models"][model]
     dropped = dict(link["dropped"])
     for reason, count in source["refused"].items():
         dropped[reason] = dropped.get(reason, 0) + count
@@ -47,19 +55,27 @@ def _row(name: str, source: Json, model: str, link: Json, ran_s: float) -> tuple
         model,
         str(source["frames"]),
         str(link["published"]),
-        ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "0",
         f"{link['published'] / ran_s:.1f}",
         f"{took['p50_ms']:.1f}",
         f"{took['p99_ms']:.1f}",
         f"{took['max_ms']:.1f}",
-        copies,
-        kilobytes,
+        ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "0",
     )
 
 
+def _copies(name: str, source: Json) -> list[Row]:
+    frames = source["frames"] or 1
+    return [
+        (name, kind, f"{copied['copies'] / frames:.2f}", f"{copied['bytes'] / frames / 1000:.0f}")
+        for kind, copied in source["copies"].items()
+        if copied["copies"]
+    ]
+
+
 def _process(stats: Json) -> str:
-    cpu = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in sorted(stats["stage_cpu_s"].items()))
+    by_cost = sorted(stats["stage_cpu_s"].items(), key=lambda item: -item[1])
+    cpu = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in by_cost)
     pss_mib, buffers_mib = stats["pss_bytes"] / 2**20, stats["memory"]["peak_bytes"] / 2**20
     return (
-        f"PSS {pss_mib:.0f} MiB, of it slots and tensors {buffers_mib:.1f} MiB; CPU seconds by stage: {cpu}"
+        f"PSS {pss_mib:.0f} MiB, of it slots and tensors {buffers_mib:.1f} MiB\nCPU seconds by stage: {cpu}"
     )

@@ -77,4 +77,4 @@ def _found(result: Json) -> str:
     found = result.get("detections", result.get("classes"))
     if found is None:
         return ", ".join(f"{tensor['name']} {tensor['shape']}" for tensor in result["tensors"])
-    return ", ".join(f"{item['label']} {item['score']:.2f}" for item in found[:4]) or "nothing"
+    return ", ".join(f"{item['label']} {item['score']:.2f}" for item in found[:4]) or "-"

@@ -83,9 +83,8 @@ class Assembly:
         pipeline.start()
         undo.callback(pipeline.stop)
 
-    def load_models(self, undo: ExitStack) -> None:
-        """Load every model. Raises what `open_model` does."""
-        undo.callback(self.models.close)
+    def load_models(self) -> None:
+        """Load every model. Raises what `open_model` does, or ClosedError once a stop closed the models."""
         plans = [self._file.plan(name) for name in self._file.model_names]
         lanes = sum(plan.lanes * len(plan.entry.chosen_versions()) for plan in plans)
         self._threads = max(1, len(os.sched_getaffinity(0)) // max(lanes, 1))
@@ -136,6 +135,10 @@ class Assembly:
     def device_attributes(self) -> dict[str, Any]:
         """Return what the device says of itself."""
         return self._driver.attributes()
+
+    def runtimes(self) -> dict[str, str]:
+        """Return which runtime runs each model that is loaded."""
+        return {model.name: model.runtime for model in self.models.loaded()}
 
     def source_report(self, name: str) -> SourceReport:
         """Return one source's counts."""

@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol, TypeVar
 import msgspec
 
 from edgert.decode.decoder import Decoder
-from edgert.errors import EdgertError, ModelError
+from edgert.errors import EdgertError, FrameError, ModelError
 from edgert.execute.engine import BufferSet, Completed, Engine, Lane
 from edgert.frames.frame import Frame
 from edgert.frames.placement import Placement
@@ -130,6 +130,11 @@ class LoadedModel:
     def lanes(self) -> Sequence[Lane]:
         """Lanes that are open."""
         return self._lanes
+
+    @property
+    def runtime(self) -> str:
+        """The runtime that runs it."""
+        return self._engine.info.runtime
 
     def batch_key(self, frame: Frame) -> Hashable:
         """Return what frames must have in common to share a batch: the shape of their tensor."""
@@ -253,10 +258,19 @@ class LoadedModel:
     def _place_all(self, preparer: Preparer, batch: Batch, buffers: BufferSet) -> None:
         first = batch.frames[0]
         item_shape = preparer.shape_for(first.format, first.height, first.width)
+        self._demand_fitting(first, item_shape)
         tensor = self._tensor(buffers, len(batch.frames), item_shape)
         for place, frame in zip(tensor, batch.frames, strict=False):
             frame.slot.begin_read()
             batch.placements.append(_place(preparer, frame, place))
+
+    def _demand_fitting(self, frame: Frame, item_shape: Shape) -> None:
+        """Refuse a batch that the engine cannot take before its tensor is allocated."""
+        if not all(own in (-1, side) for own, side in zip(self._item, item_shape, strict=True)):
+            raise FrameError(
+                f"A frame of {frame.width}x{frame.height} becomes a tensor of {list(item_shape)}; "
+                f"model {self.name} takes {list(self._item)}."
+            )
 
     def _tensor(self, buffers: BufferSet, count: int, item_shape: tuple[int, ...]) -> Iterable[Array]:
         """Return the places of the batch's frames in the input tensor."""

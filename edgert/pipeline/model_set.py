@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import msgspec
 
-from edgert.errors import BusyError, ClosedError, EdgertError
+from edgert.errors import ClosedError, EdgertError
 from edgert.models.store import ModelVersion
 from edgert.pipeline.loaded_model import LoadedModel
 from edgert.pipeline.model_plan import ModelPlan
@@ -18,6 +18,9 @@ from edgert.schedule.batcher import Batcher, Drop
 from edgert.schedule.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
+
+RETIRE_S = 30.0  # how long a version that was replaced may take for what it was given
+LAST_BATCH_S = 0.5  # how long a batch in flight may take when there is no time left
 
 OpenModel = Callable[[ModelPlan, ModelVersion], LoadedModel]
 
@@ -59,7 +62,7 @@ class ModelSet:
         """Return every loaded version once."""
         return [model for reference, model in self._current.items() if "/" in reference]
 
-    def load(self, plan: ModelPlan) -> None:
+    def load(self, plan: ModelPlan, retire_s: float = RETIRE_S) -> None:
         """Load the chosen versions, warm them, then let them take the place of those loaded before.
 
         Frames admitted before the change are answered by the old versions, which then go. If a
@@ -71,27 +74,35 @@ class ModelSet:
         """
         name = plan.entry.name
         with self._change:
-            if self._is_closed:
-                raise ClosedError("No model is loaded any more: the service stops.")
+            self._demand_open()
             self._report(name, "LOADING", "")
             try:
                 models = self._open_all(plan)
             except EdgertError as error:
                 self._report(name, "READY" if name in self._current else "UNAVAILABLE", str(error))
                 raise
-            self._switch(name, models)
+            self._switch(name, models, retire_s)
 
-    def unload(self, name: str, timeout_s: float = 30.0) -> None:
+    def unload(self, name: str, timeout_s: float = RETIRE_S) -> None:
         """Refuse new frames for a model, let those admitted finish, free it."""
         with self._change:
             self._switch(name, [], timeout_s)
 
-    def close(self, timeout_s: float = 30.0) -> None:
-        """Unload every model, and load no more."""
-        with self._change:
-            self._is_closed = True
-        for name in [reference for reference in self._current if "/" not in reference]:
-            self.unload(name, timeout_s)
+    def close(self, timeout_s: float = RETIRE_S) -> None:
+        """Unload every model within `timeout_s` in all, and load no more.
+
+        A load that runs just now is not waited for longer than that; it ends with the process.
+        """
+        self._is_closed = True
+        deadline = time.monotonic() + timeout_s
+        if not self._change.acquire(timeout=timeout_s):
+            log.error("a model is still being loaded; it is left behind")
+            return
+        try:
+            for name in [reference for reference in self._current if "/" not in reference]:
+                self._switch(name, [], max(0.0, deadline - time.monotonic()))
+        finally:
+            self._change.release()
 
     def is_idle(self) -> bool:
         """No frame waits, runs or is being decoded."""
@@ -114,10 +125,16 @@ class ModelSet:
                     took_s,
                     lanes,
                 )
+            self._demand_open()
             undo.pop_all()
             return models
 
-    def _switch(self, name: str, models: list[LoadedModel], timeout_s: float = 30.0) -> None:
+    def _demand_open(self) -> None:
+        if self._is_closed:
+            raise ClosedError("No model is loaded any more: the service stops.")
+
+    def _switch(self, name: str, models: list[LoadedModel], timeout_s: float = RETIRE_S) -> None:
+        """Let `models` take the place of what is loaded. Nothing raises once frames go to them."""
         old = [model for model in self.loaded() if model.name == name]
         for model in models:
             model.batcher = Batcher(model.policy, self._on_drop, model.batch_key)
@@ -129,22 +146,29 @@ class ModelSet:
         newest = {name: models[-1]} if models else {}
         self._current = {**kept, **added, **newest}
         self._report(name, "READY" if models else "UNAVAILABLE", "" if models else "unloaded")
+        deadline = time.monotonic() + timeout_s
         for model in old:
-            self._retire(model, timeout_s)
+            self._retire(model, deadline)
 
-    def _retire(self, model: LoadedModel, timeout_s: float) -> None:
-        """Let a model that gets no more frames finish, then free it."""
+    def _retire(self, model: LoadedModel, deadline: float) -> None:
+        """Let a model that gets no more frames finish until `deadline`, drop the rest, free it.
+
+        A batch that never ends is left behind with its lane and memory: waiting for it would stop
+        everything else.
+        """
         model.batcher.close()
-        if not self._wait_idle(model, timeout_s):
+        if not self._wait_idle(model, deadline):
             model.batcher.drop_all("unloaded")
-            if not self._wait_idle(model, timeout_s):
-                raise BusyError(f"Model {model.name}: a batch has been in flight for {2 * timeout_s} s.")
+        if not self._wait_idle(model, max(deadline, time.monotonic() + LAST_BATCH_S)):
+            log.error(
+                "model %s version %d does not finish its batch; it is left behind", model.name, model.version
+            )
+            return
         self._scheduler.remove(model)
         model.close()
         log.info("model %s version %d freed", model.name, model.version)
 
-    def _wait_idle(self, model: LoadedModel, timeout_s: float) -> bool:
-        deadline = time.monotonic() + timeout_s
+    def _wait_idle(self, model: LoadedModel, deadline: float) -> bool:
         while not self._scheduler.between_batches(lambda: model.is_idle):
             if time.monotonic() > deadline:
                 return False

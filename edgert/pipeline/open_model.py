@@ -73,10 +73,10 @@ def load_engine(plan: ModelPlan, version: ModelVersion, threads: int, allocate: 
 
 def _noop_engine(config: ModelConfig) -> NoopEngine:
     """Return an engine with the tensors that config.pbtxt states."""
-    batch_axis = (-1,) if config.max_batch_size else ()
+    axis = (-1,) if config.max_batch_size else ()
 
     def specs(tensors: Iterable[TensorConfig]) -> tuple[TensorSpec, ...]:
-        return tuple(TensorSpec(tensor.name, tensor.dtype, batch_axis + tensor.engine_dims) for tensor in tensors)
+        return tuple(TensorSpec(tensor.name, tensor.dtype, axis + tensor.engine_dims) for tensor in tensors)
 
     return NoopEngine(specs(config.inputs), specs(config.outputs))
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from edgert.errors import EdgertError
 from edgert.publish import topics
@@ -163,12 +164,11 @@ class MqttConnection:
 
     def _connect_as(self, version: str) -> Session:
         session = self._open_session(version)
-        try:
+        with ExitStack() as undo:
+            undo.callback(session.close)
             session.connect()
             self._await_answer(session)
-        except BaseException:
-            session.close()
-            raise
+            undo.pop_all()
         self._accepted.add(version)
         best = "5" if "5" in self._accepted else version
         self._versions.sort(key=best.__ne__)
@@ -219,13 +219,19 @@ class MqttConnection:
 
     def _fill(self, session: Session, connected_ns: int) -> None:
         while session.has_room(qos=1):
-            message = self._outbox.take() or self._feed.next_message(connected_ns)
+            message = self._next_message(connected_ns)
             if message is None:
                 return
             self._publish(session, message)
 
+    def _next_message(self, connected_ns: int) -> Message | None:
+        message = self._outbox.take()
+        if message is None:
+            return self._feed.next_message(connected_ns)
+        return message if message.result is None else self._feed.renewed(message, connected_ns)
+
     def _publish(self, session: Session, message: Message) -> None:
-        is_result = message.captured_mono_ns is not None
+        is_result = message.result is not None
         limits = session.limits
         if len(message.topic) + len(message.payload) + HEADER_BYTES > limits.packet_bytes:
             if is_result:
@@ -239,7 +245,7 @@ class MqttConnection:
 
     def _settle(self, session: Session) -> None:
         for settled in session.take_settled():
-            if settled.message.captured_mono_ns is None:
+            if settled.message.result is None:
                 if settled.refusal:
                     log.warning("Sink %s: %s refused: %s", self._name, settled.message.topic, settled.refusal)
             elif settled.refusal is None:
@@ -274,7 +280,7 @@ class MqttConnection:
 
     def _keep(self, unfinished: list[Message]) -> None:
         given_up = self._outbox.disconnected(unfinished)
-        if given_up is not None and given_up.captured_mono_ns is not None:
+        if given_up is not None and given_up.result is not None:
             self._feed.refused(given_up, "every connection that carried it broke")
 
     def _patience_s(self) -> float:

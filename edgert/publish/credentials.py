@@ -29,7 +29,7 @@ class Secret:
 
 
 def read_secret(place: str, resolve: Resolve, environment: Mapping[str, str] = os.environ) -> Secret:
-    """Return the first line of a file.
+    """Return the first line of a password_file.
 
     A bare name is looked for in $CREDENTIALS_DIRECTORY (systemd) first. Raises ConfigError.
     """
@@ -37,9 +37,9 @@ def read_secret(place: str, resolve: Resolve, environment: Mapping[str, str] = o
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Secret file {path} cannot be read: {_reason(error)}") from error
+        raise ConfigError(f"password_file {path} cannot be read: {_reason(error)}") from error
     if not lines or not lines[0]:
-        raise ConfigError(f"Secret file {path}: the first line is empty; expected the secret there.")
+        raise ConfigError(f"password_file {path}: the first line is empty; expected the secret there.")
     return Secret(lines[0])
 
 
@@ -61,7 +61,7 @@ def tls_context(options: TlsOptions, resolve: Resolve) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (ssl.SSLError, OSError) as error:
-        raise ConfigError(f"ca_file {ca_file}: no PEM certificates: {_reason(error)}") from error
+        raise ConfigError(f"tls.ca_file {ca_file}: no PEM certificates: {_reason(error)}") from error
     context.sslsocket_class = ClosingTlsSocket
     if certificate:
         _load_certificate(context, certificate, key)
@@ -85,7 +85,7 @@ def _load_certificate(context: ssl.SSLContext, certificate: Path, key: Path | No
         # The callable keeps OpenSSL from asking for a passphrase on the terminal.
         context.load_cert_chain(certificate, key, password=_no_passphrase)
     except (ssl.SSLError, OSError, ValueError) as error:
-        pair = f"certificate_file {certificate} and its key {key or certificate}"
+        pair = f"tls.certificate_file {certificate} and its key {key or certificate}"
         raise ConfigError(f"{pair} do not go together: {_reason(error)}") from error
 
 
@@ -98,7 +98,7 @@ def _existing(place: str | None, key: str, resolve: Resolve) -> Path | None:
         return None
     path = find_secret(place, resolve, os.environ)
     if not path.is_file():
-        raise ConfigError(f"{key} {path}: no such file")
+        raise ConfigError(f"tls.{key} {path}: no such file")
     return path
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edgert.errors import ConfigError
 from edgert.publish import topics
-from edgert.publish.lines import LinesSink
-from edgert.publish.options import LinesOptions, MqttOptions, Resolve, TapOptions
+from edgert.publish.lines import LinesSink, check_path
+from edgert.publish.options import LinesOptions, MqttOptions, Resolve, SinkOptions, TapOptions
 from edgert.publish.payload import ResultEncoder
 from edgert.publish.sink import Sink, Tap
 from edgert.stats import CopyCounts
@@ -29,6 +29,7 @@ def open_sink(
     Raises:
         ConfigError: a name cannot be part of a topic, or a file cannot be used.
     """
+    check_sink(name, options, resolve)
     encoder = ResultEncoder(node, boot)
     sink: Sink
     if isinstance(options, LinesOptions):
@@ -37,6 +38,21 @@ def open_sink(
         sink = _mqtt_sink(name, options, node, encoder, resolve)
     sink.open()
     return sink
+
+
+def check_sink(name: str, options: SinkOptions, resolve: Resolve = Path) -> None:
+    """See that the files which a sink names can be used. Reads some; opens no sink and makes no file.
+
+    Raises:
+        ConfigError: a file cannot be used; the message names sink, key and file.
+    """
+    try:
+        if isinstance(options, MqttOptions):
+            _check_files(options, resolve)
+        elif isinstance(options, LinesOptions) and options.path is not None:
+            check_path(options.path, resolve)
+    except ConfigError as error:
+        raise ConfigError(f"Sink {name}: {error}") from error
 
 
 def open_tap(name: str, options: TapOptions, node: str, boot: str, copies: CopyCounts | None = None) -> Tap:
@@ -58,7 +74,6 @@ def _mqtt_sink(name: str, options: MqttOptions, node: str, encoder: ResultEncode
     from edgert.publish.mqtt_sink import MqttSink
 
     prefix = topics.prefix(options.topic_root, node)
-    _check_files(name, options, resolve)
     identity = options.client_id or client_id.default_client_id(node, name, client_id.machine_id())
     open_session = partial(
         PahoSession, options, client_id=identity, will_topic=prefix + topics.STATE, resolve=resolve
@@ -66,14 +81,11 @@ def _mqtt_sink(name: str, options: MqttOptions, node: str, encoder: ResultEncode
     return MqttSink(name, options, prefix, encoder, open_session)
 
 
-def _check_files(name: str, options: MqttOptions, resolve: Resolve) -> None:
+def _check_files(options: MqttOptions, resolve: Resolve) -> None:
     """Read what every connect will read, so that a wrong file is an error now and not a retry for ever."""
     from edgert.publish.credentials import read_secret, tls_context
 
-    try:
-        if options.password_file is not None:
-            read_secret(options.password_file, resolve)
-        if options.tls is not None:
-            tls_context(options.tls, resolve)
-    except ConfigError as error:
-        raise ConfigError(f"Sink {name}: {error}") from error
+    if options.password_file is not None:
+        read_secret(options.password_file, resolve)
+    if options.tls is not None:
+        tls_context(options.tls, resolve)

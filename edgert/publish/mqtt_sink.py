@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 
+import msgspec
+
 from edgert.errors import ConfigError
 from edgert.frames.result import Result
 from edgert.publish import topics
@@ -85,10 +87,17 @@ class ResultFeed:
         A result that was captured before the connection was there is marked as historical.
         """
         while (result := self._queue.take_nowait()) is not None:
-            message = self._message(result, is_historical=result.captured_mono_ns < connected_mono_ns)
+            message = self._message(result, connected_mono_ns)
             if message is not None:
                 return message
         return None
+
+    def renewed(self, message: Message, connected_mono_ns: int) -> Message:
+        """Return the message encoded again: it is historical by now, and published later."""
+        if message.result is None:
+            return message
+        payload = self._encode(message.result, connected_mono_ns)
+        return msgspec.structs.replace(message, payload=payload or message.payload)
 
     @property
     def is_finished(self) -> bool:
@@ -101,8 +110,8 @@ class ResultFeed:
 
     def handed_over(self, message: Message) -> None:
         """Count as sent, with its latency."""
-        if message.captured_mono_ns is not None:
-            self._counts.add_sent([message.captured_mono_ns])
+        if message.result is not None:
+            self._counts.add_sent([message.result.captured_mono_ns])
 
     def acknowledged(self, message: Message) -> None:
         """Count the broker's yes."""
@@ -118,17 +127,18 @@ class ResultFeed:
         self._counts.dropped.add("too_large")
         self._complaint.raised(f"a result of {len(message.payload)} bytes is over the broker's {limit_bytes}")
 
-    def _message(self, result: Result, is_historical: bool) -> Message | None:
+    def _message(self, result: Result, connected_mono_ns: int) -> Message | None:
         try:
             topic = _topic(self._prefix, result.source, result.model)
         except ConfigError as error:
             self._counts.failed += 1
             self._complaint.raised(str(error))
             return None
-        payload = self._encoder.encode(result, is_historical)
-        if payload is None:
-            return None
-        return Message(topic, payload, self._qos, captured_mono_ns=result.captured_mono_ns)
+        payload = self._encode(result, connected_mono_ns)
+        return None if payload is None else Message(topic, payload, self._qos, result=result)
+
+    def _encode(self, result: Result, connected_mono_ns: int) -> bytes | None:
+        return self._encoder.encode(result, historical=result.captured_mono_ns < connected_mono_ns)
 
 
 @lru_cache(1024)

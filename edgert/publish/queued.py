@@ -155,9 +155,10 @@ class DeliveryThread(Generic[T, Encoded]):
         self._thread: threading.Thread | None = None
         self.gave_up = threading.Event()
 
-    def start(self) -> None:
-        """Begin to deliver."""
-        self._thread = threading.Thread(target=self._run, name=f"publish:{self._name}", daemon=True)
+    def start(self, at_end: Callable[[], None] = lambda: None) -> None:
+        """Begin to deliver. The thread calls `at_end` after its last write, however late that returns."""
+        name = f"publish:{self._name}"
+        self._thread = threading.Thread(target=self._run, args=(at_end,), name=name, daemon=True)
         self.live.opened()
         self._thread.start()
 
@@ -174,11 +175,12 @@ class DeliveryThread(Generic[T, Encoded]):
         if thread.is_alive():
             log.warning("Sink %s: its write does not return; its thread is left behind", self._name)
 
-    def _run(self) -> None:
+    def _run(self, at_end: Callable[[], None]) -> None:
         try:
             while not self._queue.is_finished:
                 self._deliver(self._queue.take_all())
         finally:
+            at_end()
             self.live.closed()
 
     def _deliver(self, items: list[T]) -> None:

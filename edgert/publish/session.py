@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from edgert.errors import SinkError
+from edgert.frames.result import Result
 
 
 class Message(msgspec.Struct, eq=False):
@@ -16,7 +17,7 @@ class Message(msgspec.Struct, eq=False):
     payload: bytes
     qos: int = 0
     is_retained: bool = False
-    captured_mono_ns: int | None = None  # of the frame; None: not a result
+    result: Result | None = None  # what the payload says; None: not a result
     is_counted: bool = False  # handed over before, on a connection that broke
     breaks: int = 0  # how many connections ended with this message first in flight
 
@@ -103,6 +104,9 @@ class Feed(Protocol):
 
     def next_message(self, connected_mono_ns: int) -> Message | None:
         """Return the next result to publish; None if none waits. Older ones than the time are historical."""
+
+    def renewed(self, message: Message, connected_mono_ns: int) -> Message:
+        """Return a result that an earlier connection left unfinished as it is to be sent on this one."""
 
     @property
     def is_finished(self) -> bool:

@@ -76,6 +76,9 @@ class Tap(Protocol):
     def wants(self, source: str, now_mono_ns: int) -> bool:
         """Say whether this frame's pixels are wanted, and count it as taken. Cheap; any thread."""
 
+    def give_back(self, source: str) -> None:
+        """Say that a frame that was counted as taken is not offered: the next one is wanted. Any thread."""
+
     def offer(self, frame: Frame, result: Result) -> None:
         """Copy the pixels, once, and queue them. The caller may release its slot on return."""
 

@@ -92,6 +92,10 @@ class ZmqTap:
         self._due_ns[source] = now_mono_ns + self._interval_ns
         return True
 
+    def give_back(self, source: str) -> None:
+        """Say that a frame that was counted as taken is not offered: the next one is wanted. Any thread."""
+        self._due_ns.pop(source, None)
+
     def offer(self, frame: Frame, result: Result) -> None:
         """Copy the pixels, once, and queue them. The caller may release its slot on return."""
         pixels = frame.image().tobytes()

@@ -1,28 +1,22 @@
-"""HTTP beside the pipeline: health, metrics and model control, one request at a time on one thread."""
+"""HTTP beside the pipeline: health, metrics and model control."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-import socket
-import sys
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from socketserver import TCPServer
 from typing import Any, ClassVar, Protocol
 from urllib.parse import unquote
 
 from edgert.errors import ConfigError, EdgertError
+from edgert.serve.pool import BoundedHandler, PooledServer
 from edgert.stats import LiveCount
 
 log = logging.getLogger(__name__)
 
 _CONTROL = re.compile(r"/v2/repository/models/([^/]+)/(load|unload)")
-_REQUEST_TIMEOUT_S = 5.0
 _MAX_BODY_BYTES = 65536
-LOOK_UP_S = 0.2  # how often the thread looks whether it is to end
 
 
 class Backend(Protocol):
@@ -53,65 +47,39 @@ class HttpServer:
         self._address = (host, port)
         self._backend = backend
         self._control = control
-        self._server: HTTPServer | None = None
-        self._thread: threading.Thread | None = None
+        self._server: PooledServer | None = None
 
     def open(self) -> str:
         """Listen, and return the URL. Raises ConfigError if the address cannot be had."""
         handler = type(
             "Handler", (_Handler,), {"backend": self._backend, "is_control_allowed": self._control}
         )
-        kind = _Ipv6Server if ":" in self._address[0] else _Server
+        host, port = self._address
         try:
-            self._server = kind(self._address, handler)
+            self._server = PooledServer(self._address, handler)
         except OSError as error:
-            place = f"{self._address[0]}:{self._address[1]}"
             raise ConfigError(
-                f"http: cannot listen on {place}: {error}. Choose another http.port."
+                f"http: cannot listen on {host}:{port}: {error}. Choose another http.port."
             ) from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(LOOK_UP_S,), name="http", daemon=True
-        )
-        self._thread.start()
+        self._server.start()
         self.live.opened()
-        host = f"[{self._address[0]}]" if kind is _Ipv6Server else self._address[0]
-        return f"http://{host}:{self._server.server_port}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._server.server_port}"
 
     def close(self) -> None:
-        """Stop listening."""
-        if self._server is None or self._thread is None:
-            return
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-        self._server = None
-        self.live.closed()
+        """Stop listening. Allowed also when not open."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.stop()
+            self.live.closed()
 
 
-class _Server(HTTPServer):
-    def server_bind(self) -> None:
-        """Bind, without the base's look-up of the host's name: without a name server it takes seconds."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what went wrong with one request; the base prints it."""
-        is_client = isinstance(sys.exc_info()[1], ConnectionError)
-        log.log(logging.DEBUG if is_client else logging.ERROR, "a request failed", exc_info=not is_client)
-
-
-class _Ipv6Server(_Server):
-    address_family = socket.AF_INET6
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BoundedHandler):
     backend: Backend
     is_control_allowed: bool
-    timeout = _REQUEST_TIMEOUT_S  # a client that says nothing does not hold the one thread
     server_version = "edgert"
     sys_version = ""
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the base class's name
         path = self.path.partition("?")[0]
         answer = self._pages().get(path)
         if answer is None:
@@ -119,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             answer()
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the base class's name
         length = self.headers.get("Content-Length", "0")
         if not length.isdigit() or int(length) > _MAX_BODY_BYTES:
             self._send_error(413, f"a body of at most {_MAX_BODY_BYTES} bytes is accepted")
@@ -133,6 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_error(404, f"unknown path {path}")
         elif not self.is_control_allowed:
             self._send_error(403, "model control is off; set http.control = true in the pipeline file")
+        elif "Origin" in self.headers:  # a browser says so: some page tries to reach this machine through it
+            self._send_error(403, "models are not changed by web pages")
         else:
             self._change(unquote(control[1]), control[2])
 

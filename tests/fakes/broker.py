@@ -10,9 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import paho.mqtt.client as paho
 import pytest
@@ -33,34 +35,39 @@ def demand(program: str, package: str) -> str:
     return path
 
 
-def free_port() -> int:
+def free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return probe.getsockname()[1]
 
 
 class Broker:
-    """A child process that listens on `port`. Subclasses say what to run."""
+    """A child process that listens on `port` of `host`. Subclasses say what to run."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    running_sign: bytes  # is in the line that it logs once it listens
+
+    def __init__(self, folder: Path, port: int = 0, host: str = "127.0.0.1") -> None:
         self.folder = folder
-        self.port = port or free_port()
+        self.host = host
+        self.port = port or free_port(host)
         self.log = folder / f"broker-{self.port}.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_keeper: threading.Thread | None = None
 
     def command(self) -> list[str]:
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start, and wait until it accepts connections."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._accepts():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise RuntimeError(f"The broker did not start:\n{self.log.read_text()}")
-            time.sleep(0.02)
+        """Start, and wait until it says that it accepts connections."""
+        self._process = subprocess.Popen(
+            self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        is_running: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._log_keeper = threading.Thread(target=self._keep_log, args=(self._process.stdout, is_running))
+        self._log_keeper.start()
+        if not _first(is_running, START_TIMEOUT_S):
+            self.kill()
+            raise RuntimeError(f"The broker did not start:\n{self.log.read_text()}")
 
     def stop(self) -> None:
         """End it the friendly way."""
@@ -84,23 +91,37 @@ class Broker:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def _accepts(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
-            return True
-        return False
+    def _keep_log(self, said: BinaryIO, is_running: queue.SimpleQueue[bool]) -> None:
+        """Write what it says to the log until it ends."""
+        with said, self.log.open("ab", buffering=0) as log:
+            for line in said:
+                log.write(line)
+                if self.running_sign in line:
+                    is_running.put(True)
+        is_running.put(False)
 
     def _end(self, number: int) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(number)
             process.wait(START_TIMEOUT_S)
+            self._log_keeper.join(START_TIMEOUT_S)
+
+
+def _first(answers: queue.SimpleQueue[bool], timeout_s: float) -> bool:
+    try:
+        return answers.get(timeout=timeout_s)
+    except queue.Empty:
+        return False
 
 
 class Mosquitto(Broker):
     """`settings` are lines of mosquitto.conf. Nothing is kept over a restart, unless they say so."""
 
-    def __init__(self, folder: Path, *settings: str, port: int = 0) -> None:
-        super().__init__(folder, port)
+    running_sign = b" running"  # "mosquitto version 2.0.11 running"
+
+    def __init__(self, folder: Path, *settings: str, port: int = 0, host: str = "127.0.0.1") -> None:
+        super().__init__(folder, port, host)
         self.settings = settings
         self._program = demand("mosquitto", "mosquitto")
 
@@ -108,7 +129,7 @@ class Mosquitto(Broker):
         config = self.folder / f"mosquitto-{self.port}.conf"
         settings = self.settings or ("allow_anonymous true",)
         # As root, mosquitto would become a user who cannot read the test's files.
-        lines = ["user root", "persistence false", f"listener {self.port} 127.0.0.1", *settings]
+        lines = ["user root", "persistence false", f"listener {self.port} {self.host}", *settings]
         config.write_text("\n".join([*lines, ""]))
         return [self._program, "-c", str(config)]
 
@@ -116,10 +137,12 @@ class Mosquitto(Broker):
 class Amqtt(Broker):
     """A broker that speaks MQTT 3.1.1 only."""
 
+    running_sign = b" bind to "
+
     def command(self) -> list[str]:
         config = self.folder / f"amqtt-{self.port}.yaml"
         config.write_text(
-            f"listeners:\n  default:\n    type: tcp\n    bind: 127.0.0.1:{self.port}\n"
+            f"listeners:\n  default:\n    type: tcp\n    bind: {self.host}:{self.port}\n"
             "plugins:\n  amqtt.plugins.authentication.AnonymousAuthPlugin:\n    allow_anonymous: true\n"
         )
         main = "import sys; from amqtt.scripts.broker_script import main; main()"

@@ -29,7 +29,8 @@ class Line:
             self.assembly.open_sinks(undo)
             self.assembly.open_line(undo)
             self.assembly.open_sources(undo)
-            self.assembly.load_models(undo)
+            undo.callback(self.assembly.models.close)
+            self.assembly.load_models()
             self.assembly.let_frames_in()
             self._undo = undo.pop_all()
         return self

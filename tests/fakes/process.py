@@ -29,15 +29,17 @@ def edgert(*arguments, **options) -> subprocess.CompletedProcess:
 
 
 class Service:
-    """`edgert run FILE`. On exit it is killed if it still runs."""
+    """`edgert run FILE`. On exit it is killed if it still runs. `prelude` is Python that runs before it."""
 
-    def __init__(self, file: Path, *arguments) -> None:
+    def __init__(self, file: Path, *arguments, prelude: str = "") -> None:
+        code = f"import sys; from edgert.cli import main; {prelude}; sys.exit(main())"
+        command = [sys.executable, "-W", "error", "-c", code] if prelude else COMMAND
         self.lines: list[str] = []
         self.output: list[str] = []
         self._changed = threading.Condition()
         self._open_pipes = 2
         self._process = subprocess.Popen(
-            [*COMMAND, "run", str(file), *map(str, arguments)],
+            [*command, "run", str(file), *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

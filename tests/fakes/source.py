@@ -74,6 +74,7 @@ class FakeSource:
         self.calls: list[str] = []
         self.is_open = False
         self.counts: dict[str, int] = {}
+        self.helper_ns = 0
         self._script = list(script)
         self._steps = iter(self._script)
         self._openings = list(openings)
@@ -114,3 +115,6 @@ class FakeSource:
     def take_counts(self) -> dict[str, int]:
         counts, self.counts = self.counts, {}
         return counts
+
+    def helper_cpu_ns(self) -> int:
+        return self.helper_ns

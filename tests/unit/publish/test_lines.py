@@ -11,9 +11,11 @@ import threading
 import pytest
 
 from edgert.errors import ClosedError, ConfigError, SinkError
-from edgert.publish.lines import LineOutput, LinesSink
+from edgert.publish import queued
+from edgert.publish.lines import LOOK_AFTER_NS, LineOutput, LinesSink
 from edgert.publish.options import LinesOptions
 from edgert.publish.payload import ResultEncoder
+from tests.fakes.clock import FakeClock
 
 TIMEOUT_S = 10.0
 
@@ -59,7 +61,7 @@ def test_without_a_path_they_go_to_standard_output(make_result, capfd):
 
 
 def test_a_file_that_cannot_be_opened_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"path .*/absent/out cannot be opened for writing: No such file"):
+    with pytest.raises(ConfigError, match=r"Sink lines: path .*/absent/out cannot be opened.*: No such file"):
         sink("absent/out", tmp_path.joinpath).open()
 
 
@@ -135,6 +137,99 @@ def test_giving_up_in_the_middle_of_a_write(pipe):
     output._gives_up = lambda: True
     with pytest.raises(ClosedError, match="was not read in time"):
         output.write(b"x" * 300_000)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def rotated(tmp_path, clock):
+    """A LineOutput to `out` that has written one line."""
+    before = LineOutput.live.count
+    output = LineOutput(tmp_path / "out", lambda: False, clock)
+    output.write(b"1\n")
+    yield output
+    output.close()
+    assert LineOutput.live.count == before
+
+
+def test_a_renamed_file_is_left_and_its_path_opened_anew(tmp_path, rotated, clock):
+    (tmp_path / "out").rename(tmp_path / "out.1")
+    rotated.write(b"2\n")  # not looked at again so soon: the line is in the old file, not lost
+    clock.advance(LOOK_AFTER_NS)
+    rotated.write(b"3\n")
+    rotated.write(b"4\n")
+    assert (tmp_path / "out.1").read_text() == "1\n2\n"
+    assert (tmp_path / "out").read_text() == "3\n4\n"
+
+
+def test_a_deleted_or_replaced_file_is_left_too(tmp_path, rotated, clock):
+    (tmp_path / "out").unlink()
+    clock.advance(LOOK_AFTER_NS)
+    rotated.write(b"2\n")
+    assert (tmp_path / "out").read_text() == "2\n"
+    (tmp_path / "new").write_text("new\n")
+    (tmp_path / "new").replace(tmp_path / "out")
+    clock.advance(LOOK_AFTER_NS)
+    rotated.write(b"3\n")
+    assert (tmp_path / "out").read_text() == "new\n3\n"
+
+
+def test_a_file_in_its_place_is_kept(tmp_path, rotated, clock):
+    fd = rotated._fd
+    clock.advance(LOOK_AFTER_NS)
+    rotated.write(b"2\n")
+    assert rotated._fd == fd
+    assert (tmp_path / "out").read_text() == "1\n2\n"
+
+
+def test_a_file_that_cannot_be_opened_anew_fails_until_it_can(tmp_path, rotated, clock):
+    (tmp_path / "out").rename(tmp_path / "out.1")
+    (tmp_path / "out").mkdir()
+    clock.advance(LOOK_AFTER_NS)
+    for _ in range(2):
+        with pytest.raises(SinkError, match="out cannot be opened for writing: Is a directory"):
+            rotated.write(b"2\n")
+    (tmp_path / "out").rmdir()
+    rotated.write(b"3\n")
+    assert (tmp_path / "out").read_text() == "3\n"
+
+
+def test_a_torn_line_is_not_ended_in_the_next_file(tmp_path, rotated, clock):
+    rotated._is_torn = True
+    (tmp_path / "out").rename(tmp_path / "out.1")
+    clock.advance(LOOK_AFTER_NS)
+    rotated.write(b"2\n")
+    assert (tmp_path / "out").read_text() == "2\n"
+
+
+def test_a_write_that_does_not_return_keeps_its_descriptor(tmp_path, make_result, monkeypatch):
+    monkeypatch.setattr(queued, "LAST_WORD_S", 0.0)
+    before = LineOutput.live.count
+    is_writing, may_return = threading.Event(), threading.Event()
+    real_write = os.write
+
+    def hang(fd, data):
+        is_writing.set()
+        assert may_return.wait(TIMEOUT_S)
+        return real_write(fd, data)
+
+    monkeypatch.setattr(os, "write", hang)
+    lines = sink("out", tmp_path.joinpath)
+    lines.open()
+    lines.send(make_result(7))
+    assert is_writing.wait(TIMEOUT_S)
+    thread = lines._thread._thread
+    lines.close(timeout_s=0.0)
+    assert not lines.statistics().is_connected
+    assert LineOutput.live.count == before + 1
+    may_return.set()
+    thread.join(TIMEOUT_S)
+    assert LineOutput.live.count == before
+    assert json.loads((tmp_path / "out").read_text())["seq"] == 7
+    assert lines.statistics().sent == 1
 
 
 CHILD = """

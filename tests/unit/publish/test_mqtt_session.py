@@ -14,6 +14,7 @@ from edgert.publish.session import BrokerRefusedError, Limits, Message
 from edgert.publish.waker import Waker
 
 TIMEOUT_S = 10.0
+FOR_EVER_S = 1e6
 ACCEPTED_5 = bytes([0x20, 3, 0, 0, 0])
 ACCEPTED_311 = bytes([0x20, 2, 0, 0])
 
@@ -293,12 +294,11 @@ def test_goodbye_makes_the_broker_forget_the_will(line):
     assert line.peer.socket.recv(1) == b""
 
 
+@pytest.mark.timeout(TIMEOUT_S)
 def test_a_wake_ends_the_wait(line):
     session = line.connected()
     line.waker.wake()
-    began = time.monotonic()
-    session.pump(line.waker.fileno(), TIMEOUT_S)
-    assert time.monotonic() - began < TIMEOUT_S / 2
+    session.pump(line.waker.fileno(), FOR_EVER_S)
 
 
 def test_garbage_ends_the_connection(line):

@@ -55,6 +55,27 @@ def test_a_result_that_waited_for_the_broker_is_historical(make_sink, broker, ma
     assert [json.loads(payload)["historical"] for payload in broker.payloads()] == [True, False]
 
 
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_result_that_is_sent_again_is_historical_by_then(make_sink, broker, make_result, qos):
+    broker.acknowledges = False
+    sink = make_sink(qos=qos)
+    sink.open()
+    broker.wait_for(lambda: sink.statistics().is_connected)
+    sink.send(make_result(0, captured_mono_ns=time.monotonic_ns()))
+    broker.wait_for(lambda: len(broker.received) == 1)
+    broker.break_off()
+    broker.wait_for(lambda: len(broker.received) == 2)
+    first, again = (json.loads(payload) for payload in broker.payloads())
+    assert [first.pop("historical"), again.pop("historical")] == [False, True]
+    for key in ("published_utc_ns", "latency_ms"):
+        assert first.pop(key) < again.pop(key)
+    assert first == again
+    broker.acknowledge()
+    sink.close(TIMEOUT_S)
+    statistics = sink.statistics()
+    assert (statistics.sent, statistics.acknowledged, statistics.failed) == (1, 1, 0)
+
+
 def test_while_the_broker_is_away_the_oldest_are_dropped_for_that_reason(make_sink, broker, make_result):
     broker.is_up = False
     sink = make_sink(queue=2)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 from edgert.errors import ConfigError
-from edgert.publish.factory import open_sink, open_tap
+from edgert.publish.factory import check_sink, open_sink, open_tap
 from edgert.publish.options import LinesOptions, MqttOptions, TapOptions, TlsOptions
+from edgert.stats import LiveCount
 
 CLOSED_PORT = 1  # nothing listens on tcpmux; an absent broker is no error
 
@@ -40,13 +42,67 @@ def test_a_tap(tmp_path):
     ("options", "node", "fault"),
     [
         (MqttOptions(), "a/b", "node 'a/b' contains '/'"),
-        (MqttOptions(user="u", password_file="absent"), "n", "Sink s: Secret file .*absent cannot be read"),
-        (MqttOptions(tls=TlsOptions(ca_file="absent")), "n", "Sink s: ca_file .*absent: no such file"),
+        (MqttOptions(user="u", password_file="absent"), "n", "Sink s: password_file .*absent cannot be read"),
+        (MqttOptions(tls=TlsOptions(ca_file="absent")), "n", "Sink s: tls.ca_file .*absent: no such file"),
     ],
 )
 def test_what_can_never_work_is_an_error_at_once(tmp_path, options, node, fault):
     with pytest.raises(ConfigError, match=fault):
         open_sink("s", options, node, "b", tmp_path.joinpath)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (
+            MqttOptions(user="u", password_file="absent"),
+            "password_file .*/absent cannot be read: No such",
+        ),
+        (MqttOptions(user="u", password_file="empty"), "password_file .*/empty: the first line is empty"),
+        (MqttOptions(tls=TlsOptions(ca_file="absent")), "tls.ca_file .*/absent: no such file"),
+        (MqttOptions(tls=TlsOptions(ca_file="empty")), "tls.ca_file .*/empty: no PEM certificates"),
+        (MqttOptions(tls=TlsOptions(certificate_file="absent")), "tls.certificate_file .*/absent: no such"),
+        (MqttOptions(tls=TlsOptions(certificate_file="empty")), "tls.certificate_file .*/empty and its key"),
+        (
+            MqttOptions(tls=TlsOptions(certificate_file="empty", key_file="absent")),
+            "tls.key_file .*/absent: no such file",
+        ),
+        (LinesOptions(path="absent/out"), "path .*/absent/out: there is no folder .*/absent that"),
+        (LinesOptions(path="empty/out"), "path .*/empty/out: there is no folder .*/empty that"),
+        (LinesOptions(path="."), "path .* is a folder; expected a file"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_sink_and_key(tmp_path, options, fault):
+    (tmp_path / "empty").write_text("")
+    for use in (check_sink, lambda *rest: open_sink(rest[0], rest[1], "n", "b", rest[2])):
+        with pytest.raises(ConfigError, match=f"^Sink s: {fault}"):
+            use("s", options, tmp_path.joinpath)
+
+
+@pytest.mark.parametrize("name", ["new", "old"])
+def test_lines_that_may_not_be_written_are_said(tmp_path, monkeypatch, name):
+    (tmp_path / "old").write_text("")
+    target = {"new": tmp_path, "old": tmp_path / "old"}[name]
+    monkeypatch.setattr(os, "access", lambda path, mode: path != target or mode != os.W_OK)  # root may all
+    with pytest.raises(ConfigError, match=f"^Sink s: path .*/{name}: this user may not write {target}$"):
+        check_sink("s", LinesOptions(path=name), tmp_path.joinpath)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        MqttOptions(user="u", password_file="pw", tls=TlsOptions()),
+        LinesOptions(path="out"),
+        LinesOptions(),
+        TapOptions(),
+    ],
+)
+def test_checking_opens_nothing_and_makes_nothing(tmp_path, options):
+    (tmp_path / "pw").write_text("secret")
+    counts = LiveCount.snapshot()
+    check_sink("s", options, tmp_path.joinpath)
+    assert [path.name for path in tmp_path.iterdir()] == ["pw"]
+    assert LiveCount.snapshot() == counts
 
 
 def test_a_library_is_imported_only_if_its_sink_is_configured():

@@ -134,6 +134,36 @@ def test_wants_a_frame_of_each_source_at_the_rate(make_tap):
     assert tap.wants("b", 11)
 
 
+def test_a_frame_that_is_given_back_makes_the_next_one_wanted(make_tap):
+    tap = make_tap(frames_per_s=1.0)
+    assert tap.wants("a", 10)
+    assert tap.wants("b", 10)
+    tap.give_back("a")
+    assert [tap.wants("a", 11), tap.wants("b", 11)] == [True, False]
+    assert not tap.wants("a", 12)  # the turn is counted anew
+
+
+def test_under_overload_a_tap_that_is_given_back_what_was_dropped_does_not_starve(make_tap):
+    tap = make_tap(frames_per_s=1.0)
+    frame_ns = 33_000_000
+    taken = [seq for seq in range(90) if tap.wants("a", seq * frame_ns) and not _dropped(tap, seq)]
+    assert taken == [1, 33, 65]
+
+
+def _dropped(tap, seq):
+    """Say whether frame `seq` is superseded, as every other is, and give it back then."""
+    if seq % 2:
+        return False
+    tap.give_back("a")
+    return True
+
+
+def test_giving_back_what_was_never_taken_does_nothing(make_tap):
+    tap = make_tap()
+    tap.give_back("a")
+    assert tap.wants("a", 0)
+
+
 def test_a_rate_of_0_is_every_frame(make_tap):
     tap = make_tap(frames_per_s=0)
     assert all(tap.wants("a", now) for now in (1, 1, 2))

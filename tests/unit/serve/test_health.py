@@ -5,12 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
 from edgert.errors import BusyError, ConfigError, ModelError
 from edgert.serve.health import HttpServer
+from edgert.serve.pool import THREADS
 from tests.fakes.report import make_report
 
 WAIT_S = 10.0
@@ -47,7 +48,7 @@ class Backend:
 
 @pytest.fixture(autouse=True)
 def quick_close(monkeypatch):
-    monkeypatch.setattr("edgert.serve.health.LOOK_UP_S", 0.005)
+    monkeypatch.setattr("edgert.serve.pool.PooledServer.timeout", 0.005)
 
 
 @pytest.fixture
@@ -158,16 +159,27 @@ def test_client_that_goes_away_is_nobody_s_fault(server, backend, monkeypatch, c
     assert capfd.readouterr().err == ""
 
 
-def test_silent_client_does_not_hold_the_front_for_ever(backend, monkeypatch):
-    monkeypatch.setattr("edgert.serve.health._Handler.timeout", 0.05)
-    server = HttpServer("127.0.0.1", 0, backend, control=False)
-    server.address = server.open().removeprefix("http://")
+def test_silent_clients_do_not_hold_up_the_others(server):
     host, port = server.address.split(":")
-    try:
-        with closing(socket.create_connection((host, int(port)))):
-            assert ask(server, "/v2/health/live")[0] == 200
-    finally:
-        server.close()
+    with ExitStack() as silent:
+        for _ in range(THREADS - 1):
+            silent.enter_context(closing(socket.create_connection((host, int(port)))))
+        assert ask(server, "/v2/health/live")[0] == 200
+
+
+def test_request_that_arrives_too_slowly_is_given_up(backend, monkeypatch):
+    monkeypatch.setattr("edgert.serve.pool.REQUEST_S", 0.05)
+    with closing(HttpServer("127.0.0.1", 0, backend, control=False)) as server:
+        host, port = server.open().removeprefix("http://").split(":")
+        with closing(socket.create_connection((host, int(port)), WAIT_S)) as client:
+            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nX-Slow: ")
+            assert client.recv(1) == b""  # the server has hung up
+
+
+def test_web_pages_do_not_change_models(server, backend):
+    path, headers = "/v2/repository/models/coco/unload", {"Origin": "http://evil.example"}
+    assert ask(server, path, "POST", headers=headers)[0] == 403
+    assert backend.asked == []
 
 
 def test_address_that_is_taken_is_a_configuration_error(server, backend):
