@@ -149,6 +149,7 @@ _duration.__name__ = "number of seconds"  # argparse says: invalid number of sec
 
 def _run(options: argparse.Namespace) -> int:
     import logging
+    import threading
 
     from edgert.logs import set_up_logging
     from edgert.pipeline.file import PipelineFile
@@ -157,22 +158,28 @@ def _run(options: argparse.Namespace) -> int:
     file = PipelineFile.load(options.file, options.overrides)
     set_up_logging(file.options.service.log, file.options.service.log_level)
     log = logging.getLogger("edgert.cli")
+    code: int
     try:  # from here on the log is where everything is said, in the form that was asked for
         file.check()
-        return Service(file, options.report).run()
+        code = Service(file, options.report).run()
     except EdgertError as error:
         log.critical("%s", error)
-        return exit_code_of(error)
+        code = exit_code_of(error)
     except Exception:
         log.critical("edgert did not foresee this", exc_info=True)
-        return ExitCode.BUG
+        code = ExitCode.BUG
+    if any(thread.daemon for thread in threading.enumerate()):
+        # One that was left behind may be inside a library, where the end of the interpreter would abort it.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def _check(options: argparse.Namespace) -> int:
     from edgert.pipeline.file import PipelineFile
 
     file = PipelineFile.load(options.file, options.overrides)
-    problems = list(file.problems())
+    problems = list(file.problems(opens_engines=True))
     for warning in file.warnings():
         print(f"warning: {warning}", file=sys.stderr)
     for problem in problems:

@@ -120,8 +120,11 @@ class LiveCount:
 
 
 def proportional_set_bytes(pid: int | None = None) -> int:
-    """Return the PSS of a process (this one by default) from /proc/PID/smaps_rollup."""
-    text = Path(f"/proc/{pid or 'self'}/smaps_rollup").read_text()
+    """Return the PSS of a process (this one by default); 0 where the kernel does not say."""
+    try:
+        text = Path(f"/proc/{pid or 'self'}/smaps_rollup").read_text()
+    except OSError:
+        return 0
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) * 1024
 
 

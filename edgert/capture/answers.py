@@ -118,7 +118,7 @@ class Requester:
         self._id, self._model, self._is_json = request_id, model, is_json
 
     def answer(self, result: Result) -> None:
-        """Send the result, encoded by the source's thread. Raises ClosedError if an answer was sent before."""
+        """Queue the result, to be encoded when it is sent. Raises ClosedError if answered before."""
         self._send(AnswerHeader(1, self._id, "ok", "", result.source, result.seq, result.model), result)
 
     def refuse(self, error: EdgertError) -> None:

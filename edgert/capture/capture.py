@@ -83,7 +83,7 @@ class Capture:
         self._slot: Slot | None = None  # acquired, waiting for a frame
         self._seq = 0
         self._warned_ns = -WARNING_INTERVAL_NS
-        self._has_complained = False  # of an error that nobody foresaw
+        self._complaint = ""  # the newest error that nobody foresaw
 
     def start(self) -> None:
         """Begin to capture."""
@@ -128,7 +128,7 @@ class Capture:
         except EndOfSourceError as end:
             cause = end
         except ConfigError as error:
-            log.error("source %s cannot go on: %s", self.name, error)
+            log.exception("source %s cannot go on", self.name)
             cause = error
         finally:
             self._leave()
@@ -140,7 +140,7 @@ class Capture:
         """Do the next thing: rest, connect, or read one frame."""
         try:
             with unforeseen_as(UnforeseenError, "broke"):
-                self._turn_unguarded()
+                self._do_next()
         except (EndOfSourceError, ConfigError):
             raise
         except (FrameError, OutOfDeviceMemoryError) as error:
@@ -148,7 +148,7 @@ class Capture:
         except EdgertError as error:
             self._lost(error)
 
-    def _turn_unguarded(self) -> None:
+    def _do_next(self) -> None:
         if self._is_paused:
             self._rest()
         elif self._is_held and (self._connection.is_open or self._is_camera):
@@ -267,8 +267,8 @@ class Capture:
     def _lost(self, error: EdgertError) -> None:
         """Let the source be opened again. What nobody foresaw is told with its traceback, once."""
         if isinstance(error, UnforeseenError) or not isinstance(error, SourceError):
-            level = logging.DEBUG if self._has_complained else logging.ERROR
-            self._has_complained = True
+            level = logging.DEBUG if str(error) == self._complaint else logging.ERROR
+            self._complaint = str(error)
             self.stats.lost.add("unforeseen")
             log.log(level, "source %s broke in a way that edgert did not foresee", self.name, exc_info=error)
         self._connection.lose(error)

@@ -89,13 +89,12 @@ class SourceOptions(Options, frozen=True, kw_only=True):
             raise ConfigError(
                 f"uri {self.uri!r}: nobody can reach inproc:// from outside; use ipc:// or tcp://"
             )
-        # A message may have any number of parts. libzmq collects all of them before it hands over the first;
-        # max_frame_mb bounds each, nothing their sum. So a stranger could make this process allocate all memory.
+        # A message may have any number of parts, and libzmq collects all before it hands over the first:
+        # max_frame_mb bounds each, nothing their sum. A stranger could make this process take all memory.
         if spec.is_exposed and not self.trusted_network:
             raise ConfigError(
-                f"uri {self.uri!r}: other machines could fill this one's memory, as ZeroMQ bounds no message as a "
-                "whole; bind to tcp://127.0.0.1:PORT or ipc://PATH, or set trusted_network = true if only machines "
-                "that you trust can reach the port"
+                f"uri {self.uri!r}: whoever reaches the port can fill this machine's memory; bind to "
+                "tcp://127.0.0.1:PORT or ipc://PATH, or set trusted_network = true if you trust them all"
             )
 
     def _check_applicable(self, spec: SourceSpec) -> None:

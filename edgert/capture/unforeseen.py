@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from edgert.capture.uri import masked
 from edgert.errors import EdgertError, SourceError
 
 
 class UnforeseenError(SourceError):
-    """Something below a source raised what is no error of edgert: its `__cause__`. Tried again, and logged."""
+    """Something below a source raised what is no error of edgert: the `__cause__`. To be tried again."""
 
 
 @contextlib.contextmanager
@@ -20,4 +21,4 @@ def unforeseen_as(kind: type[EdgertError], what: str) -> Iterator[None]:
     except EdgertError:
         raise
     except Exception as cause:  # blind, as OpenCV, GStreamer, encoders and our own bugs raise anything
-        raise kind(f"{what}: {cause!r}.") from cause
+        raise kind(masked(f"{what}: {cause!r}.")) from cause

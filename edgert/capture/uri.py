@@ -167,7 +167,7 @@ def _parse_endpoint(uri: str, socket: str, method: str, address: str) -> SourceS
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether `host` is a name or number of loopback. Not asked of the resolver, which may change its mind."""
+    """Whether `host` is loopback, as far as its text tells: a resolver might change its mind."""
     if host in ("localhost", "lo"):  # libzmq takes names of interfaces too
         return True
     try:

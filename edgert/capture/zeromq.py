@@ -30,6 +30,7 @@ from edgert.capture.message import (
 from edgert.capture.options import SourceOptions
 from edgert.capture.pace import Clock
 from edgert.capture.source import Captured
+from edgert.capture.unforeseen import UnforeseenError, unforeseen_as
 from edgert.errors import ClosedError, ConfigError, EdgertError, FrameError, SourceError
 from edgert.frames.slots import Slot
 from edgert.stats import CopyCounts, LiveCount
@@ -79,7 +80,7 @@ class ZeroMqSource:
         return self._opened().address
 
     def open(self) -> None:
-        """Bind or connect. Raises SourceError if the address is in use or cannot be, ConfigError if useless."""
+        """Bind or connect. Raises SourceError if that fails, ConfigError for inproc:// without a context."""
         if self._spec.is_inproc and self._context is None:
             raise ConfigError(f"{self._spec}: inproc:// reaches nobody without a context that is shared.")
         self._link = Link(self._options, self._context, self._encode, self._counts)
@@ -94,7 +95,8 @@ class ZeroMqSource:
         length = envelope_length(self._spec.socket, message)
         requester = self._requester(link, message[:length])
         try:
-            captured = self._unpack(message[length:], slot, requester)
+            with unforeseen_as(UnforeseenError, "a message cannot be read"):
+                captured = self._unpack(message[length:], slot, requester)
         except EdgertError as error:
             if requester is not None:
                 requester.refuse(error)
@@ -184,10 +186,10 @@ class Link:
             self._configure(options)
             self.address = self._attach()
         except zmq.ZMQError as error:
-            self._close_socket(linger_ms=0)
+            self._close_socket()
             raise SourceError(f"{self._spec} cannot be opened: {error}.") from error
         except SourceError:
-            self._close_socket(linger_ms=0)
+            self._close_socket()
             raise
         self.outbox = Outbox() if self._spec.answers else None
         self._pollers = self._make_pollers()
@@ -227,10 +229,10 @@ class Link:
         """
         for answer in self.outbox.close() if self.outbox is not None else ():
             self._send(answer)
-        if self._spec.binds:
+        if self._spec.binds and self._spec.is_inproc:  # elsewhere unbinding would lose what is on its way
             with contextlib.suppress(zmq.ZMQError):
                 self._socket.unbind(self.address)
-        self._close_socket(LINGER_MS)
+        self._close_socket()
         self.live.closed()
 
     def _send(self, answer: Answer) -> None:
@@ -269,7 +271,7 @@ class Link:
 
     def _configure(self, options: SourceOptions) -> None:
         settings = {
-            zmq.LINGER: 0,
+            zmq.LINGER: LINGER_MS,
             zmq.RCVHWM: options.high_water_mark,
             # As many answers as there are slots may come at once; a client that reads must get them all.
             zmq.SNDHWM: max(options.high_water_mark, options.slots, MIN_ANSWERS),
@@ -307,10 +309,10 @@ class Link:
             answers.register(self.outbox.descriptor, zmq.POLLIN)
         return either, answers
 
-    def _close_socket(self, linger_ms: int) -> None:
+    def _close_socket(self) -> None:
         if self._path is not None:
             self._path.unlink(missing_ok=True)  # libzmq leaves it
-        self._socket.close(linger=linger_ms)
+        self._socket.close()
         if self._owns_context:
             self._context.term()
 

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from edgert.capture.state import SourceState
 from edgert.device.host import HostDriver
 from edgert.device.memory import Budget
-from edgert.errors import ConfigError
 from edgert.models.store import ModelVersion
 from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.link import Link
@@ -20,13 +19,13 @@ from edgert.pipeline.model_plan import ModelPlan
 from edgert.pipeline.model_set import ModelSet, ModelState
 from edgert.pipeline.open_model import open_model
 from edgert.pipeline.pipeline import Pipeline
-from edgert.pipeline.report import MemoryReport, ModelReport, Report, SourceReport
+from edgert.pipeline.report import MemoryReport, ModelReport, Report, SourceReport, copy_reports
 from edgert.pipeline.running_source import RunningSource
 from edgert.publish.factory import open_sink, open_tap
 from edgert.publish.options import TapOptions
 from edgert.publish.payload import ResultEncoder
 from edgert.publish.sink import Announcer, Sink, SinkStats, Tap
-from edgert.stats import proportional_set_bytes, stage_cpu_s
+from edgert.stats import CopyCounts, proportional_set_bytes, stage_cpu_s
 
 CLOSE_SINKS_S = 5.0
 
@@ -53,6 +52,7 @@ class Assembly:
         self._driver = HostDriver(Budget(file.options.service.memory_mb << 20))
         self._sinks: dict[str, Sink] = {}
         self._taps: dict[str, Tap] = {}
+        self._tap_copies = CopyCounts()
         self._sources: dict[str, RunningSource] = {}
         self._links = {name: self._make_links(name) for name in file.options.sources}
         self._threads = 1
@@ -64,7 +64,7 @@ class Assembly:
         node, resolve = self._file.options.node, self._file.document.resolve
         for name, options in self._file.options.sinks.items():
             if isinstance(options, TapOptions):
-                self._taps[name] = open_tap(name, options, node, self.boot)
+                self._taps[name] = open_tap(name, options, node, self.boot, self._tap_copies)
                 undo.callback(self._taps[name].close, CLOSE_SINKS_S)
             else:
                 self._sinks[name] = open_sink(name, options, node, self.boot, resolve)
@@ -73,8 +73,6 @@ class Assembly:
 
     def open_line(self, undo: ExitStack) -> None:
         """Start scheduling and decoding. Raises ConfigError."""
-        if len(self._taps) > 1:
-            raise ConfigError(f"{self._file.document.path}: sinks: one tap is enough, not {len(self._taps)}")
         tap = next(iter(self._taps.values()), None)
         self.pipeline = pipeline = Pipeline(self._links, list(self._sinks.values()), tap)
         self.models = pipeline.models = ModelSet(
@@ -157,6 +155,7 @@ class Assembly:
             {name: source.report() for name, source in dict(self._sources).items()},
             {name: self._model_report(name, state) for name, state in dict(self.models.states).items()},
             self.sink_report(),
+            copy_reports(self._tap_copies),
         )
 
     def sink_report(self) -> dict[str, SinkStats]:

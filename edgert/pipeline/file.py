@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from edgert.capture.options import SourceOptions
-from edgert.capture.uri import parse_uri
 from edgert.config import Document, Options
+from edgert.device.host import HostDriver
 from edgert.errors import ConfigError, EdgertError
 from edgert.models.store import ModelStore
 from edgert.pipeline.model_plan import ModelPlan, plan_model
-from edgert.publish.options import SinkOptions
+from edgert.pipeline.open_model import build_model
+from edgert.publish.options import SinkOptions, TapOptions
 from edgert.publish.topics import check_name
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -95,13 +96,17 @@ class PipelineFile:
         for problem in self.problems():
             raise problem
 
-    def problems(self) -> Iterator[EdgertError]:
-        """Yield everything that is wrong, without opening a device, a camera or a connection."""
+    def problems(self, *, opens_engines: bool = False) -> Iterator[EdgertError]:
+        """Yield everything that is wrong, without opening a device, a camera or a connection.
+
+        With `opens_engines`, engine files that run on the host are loaded too, and held against
+        config.pbtxt, preparation, decoding and labels; that takes as long as a start does.
+        """
         yield from self._name_problems()
         for name, source in self.options.sources.items():
             yield from _raised(lambda n=name, s=source: self._check_source(n, s))
         for model in self.model_names:
-            yield from _raised(lambda m=model: self.plan(m).check())
+            yield from _raised(lambda m=model: self._check_model(m, opens_engines))
         for model in self.options.models:
             if model not in self.model_names:
                 yield self._error(f"models.{model}: no source feeds a model of this name")
@@ -113,6 +118,9 @@ class PipelineFile:
         for key, name in keys.items():
             for problem in _raised(lambda n=name: check_name(n)):
                 yield self._error(f"{key}: {problem}")
+        taps = [name for name, sink in self.options.sinks.items() if isinstance(sink, TapOptions)]
+        if len(taps) > 1:
+            yield self._error(f"sinks: {' and '.join(taps)} are taps; one is enough")
         if not self.options.sources:
             yield self._error('sources: none is given; add one, e.g. [sources.door] uri = "v4l2:/dev/video0"')
 
@@ -123,10 +131,24 @@ class PipelineFile:
         for model in source.models:
             self._check_reference(f"{key}.models", model)
         try:
-            parse_uri(source.uri)
             source.check()
+            self._check_clip(source)
         except ConfigError as error:
             raise self._error(f"{key}: {error}") from error
+
+    def _check_model(self, model: str, opens_engine: bool) -> None:
+        plan = self.plan(model)
+        plan.check()
+        for version in plan.entry.chosen_versions() if opens_engine else ():
+            build_model(plan, version, 1, HostDriver().allocate).close()
+
+    def _check_clip(self, source: SourceOptions) -> None:
+        spec = source.spec()
+        if spec.kind not in ("file", "replay") or spec.target == "noise":
+            return
+        path = self.document.resolve(spec.target)
+        if not path.is_file():
+            raise ConfigError(f"uri = {source.uri!r}: there is no file {path}")
 
     def _check_reference(self, key: str, model: str) -> None:
         name, slash, version = model.partition("/")

@@ -31,6 +31,16 @@ def open_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: A
         OutOfDeviceMemoryError: the lanes' buffers do not fit.
     """
     with ExitStack() as undo:
+        model = build_model(plan, version, threads, allocate)
+        undo.callback(model.close)
+        model.open_lanes(plan.lanes)
+        undo.pop_all()
+        return model
+
+
+def build_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: Allocate) -> LoadedModel:
+    """Load one version and check that all of it fits together, without a lane. Raises ModelError."""
+    with ExitStack() as undo:
         engine = load_engine(plan, version, threads, allocate)
         undo.callback(engine.close)
         info = engine.info
@@ -50,9 +60,6 @@ def open_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: A
             image_input,
             views,
         )
-        undo.pop_all()
-        undo.callback(model.close)
-        model.open_lanes(plan.lanes)
         undo.pop_all()
         return model
 

@@ -148,5 +148,6 @@ class Pipeline:
 
     def _refuse(self, link: Link, frame: Frame, reason: str, error: EdgertError | None = None) -> None:
         link.drop(frame, reason, error)
-        if frame.tapped:
+        if frame.tapped and self._tap is not None:
+            self._tap.give_back(frame.source)
             frame.slot.release()

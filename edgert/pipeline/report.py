@@ -9,6 +9,7 @@ from edgert.frames.slots import RingStatistics
 from edgert.pipeline.link import LinkStatistics
 from edgert.pipeline.loaded_model import ModelStatistics
 from edgert.publish.sink import SinkStats
+from edgert.stats import CopyCounts
 
 
 class CopyReport(msgspec.Struct, frozen=True):
@@ -16,6 +17,12 @@ class CopyReport(msgspec.Struct, frozen=True):
 
     copies: int
     bytes: int
+
+
+def copy_reports(counts: CopyCounts) -> dict[str, CopyReport]:
+    """Return copies and their bytes by kind."""
+    copied = counts.bytes.snapshot()
+    return {kind: CopyReport(copies, copied[kind]) for kind, copies in counts.copies.snapshot().items()}
 
 
 class SourceReport(msgspec.Struct, frozen=True):
@@ -61,3 +68,4 @@ class Report(msgspec.Struct, frozen=True):
     sources: dict[str, SourceReport]
     models: dict[str, ModelReport]
     sinks: dict[str, SinkStats]
+    tap_copies: dict[str, CopyReport]  # beside the line: of frames that a tap took

@@ -16,7 +16,7 @@ from edgert.errors import BusyError
 from edgert.frames.slots import SlotRing
 from edgert.pipeline.link import Link
 from edgert.pipeline.pipeline import Pipeline
-from edgert.pipeline.report import CopyReport, SourceReport
+from edgert.pipeline.report import SourceReport, copy_reports
 from edgert.publish.payload import ResultEncoder
 from edgert.stats import CopyCounts
 
@@ -108,10 +108,7 @@ class RunningSource:
             stats.reconnects,
             round((time.monotonic_ns() - last_ns) / 1e6, 1) if last_ns else None,
             self._ring.statistics(),
-            {
-                kind: CopyReport(copies, self._copies.bytes[kind])
-                for kind, copies in self._copies.copies.snapshot().items()
-            },
+            copy_reports(self._copies),
             {link.model: link.statistics() for link in self._links},
         )
 

@@ -72,7 +72,7 @@ class MqttOptions(Options, frozen=True, kw_only=True, tag_field="type", tag="mqt
 class LinesOptions(Options, frozen=True, kw_only=True, tag_field="type", tag="lines"):
     """Results as JSON lines."""
 
-    path: str | None = None  # appended to; None: standard output
+    path: str | None = None  # appended to, also after logrotate has moved it; None: standard output
     queue: Queue = 1000  # results held while the reader is slow; then the oldest are dropped
 
 

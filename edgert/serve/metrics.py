@@ -133,7 +133,8 @@ def _process(report: Report) -> Iterator[Metric]:
     memory = report["memory"]
     yield GaugeMetricFamily("edgert_buffer_bytes", "Slots and tensors", value=memory["used_bytes"])
     yield GaugeMetricFamily("edgert_buffer_peak_bytes", "Their peak", value=memory["peak_bytes"])
-    seconds = CounterMetricFamily("edgert_stage_cpu_seconds", "CPU time by stage", labels=["stage"])
+    help_text = "CPU time of the threads that live, by stage"  # falls when a model's lanes end
+    seconds = GaugeMetricFamily("edgert_stage_cpu_seconds", help_text, labels=["stage"])
     for stage, value in report["stage_cpu_s"].items():
         seconds.add_metric([stage], value)
     yield seconds

@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def _figures(folder: Path, model: Path, clip: Path, share: float) -> dict[str, Callable[[], Iterator[Row]]]:
-    frames = int(1000 * share)
+    frames = int(500 * share)
     return {
         "lanes": lambda: figures.lanes_against_bare_loop(folder, model, clip, frames),
         "sources": lambda: figures.many_sources(folder, model, clip, seconds=20 * share, total_fps=64),

@@ -2,14 +2,15 @@
 
     python tests/bench/bare_loop.py MODEL CLIP FRAMES THREADS INTRA_OP OUT
 
-Takes decoded frames from memory, resizes into a reused array, runs the COCO detector, decodes with edgert's own
-decoder, drops the result. Writes monotonic times of each result and the PSS to OUT, as JSON.
+Takes decoded frames from memory, resizes into a reused array, runs the COCO detector, decodes with
+edgert's own decoder, drops the result. Writes monotonic times of each result and the PSS to OUT, as JSON.
 """
 
 import json
 import sys
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -34,8 +35,7 @@ def main(model: str, clip: str, count: int, threads: int, intra_op: int, out: st
         worker.start()
     for worker in workers:
         worker.join()
-    with open(out, "w") as file:
-        json.dump({"done_ns": sorted(done_ns), "pss_bytes": pss_bytes()}, file)
+    Path(out).write_text(json.dumps({"done_ns": sorted(done_ns), "pss_bytes": pss_bytes()}))
 
 
 def loop(session, frames, count, decode, done_ns) -> None:
@@ -86,8 +86,8 @@ def make_decoder(session):
 
 
 def pss_bytes() -> int:
-    with open("/proc/self/smaps_rollup") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pss:")) * 1024
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
 
 
 if __name__ == "__main__":

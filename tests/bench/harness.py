@@ -68,8 +68,7 @@ def write_noop(store: Path) -> None:
 
 def write_pipeline(folder: Path, sources: Sequence[Json], sinks: str) -> Path:
     """Write a pipeline file with sources s0, s1, ...; returns its path."""
-    tables = [f"[sources.s{index}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in source.items())
-              for index, source in enumerate(sources)]  # fmt: skip
+    tables = [_table(f"sources.s{index}", source) for index, source in enumerate(sources)]
     file = folder / "bench.toml"
     service = '[service]\nlog_level = "warning"\n'
     file.write_text("\n".join(['node = "bench"', 'store = "store"', *tables, sinks, service]))
@@ -120,6 +119,10 @@ def pss_after(command: Sequence[str], warm_up_s: float, samples: int = 5) -> lis
         return taken
     finally:
         stop_child(child)
+
+
+def _table(name: str, values: Json) -> str:
+    return "\n".join([f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())])
 
 
 def _write_model(folder: Path, pbtxt: str, toml: str) -> None:

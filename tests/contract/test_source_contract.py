@@ -107,6 +107,13 @@ class SourceContract:
         assert isinstance(source.take_counts(), dict)
         assert source.take_counts() == {}
 
+    def test_processor_time_of_its_own_threads_never_falls(self, source, slot):
+        before_ns = source.helper_cpu_ns()
+        source.read(slot, WAIT_S)
+        between_ns = source.helper_cpu_ns()
+        source.close()
+        assert 0 <= before_ns <= between_ns <= source.helper_cpu_ns()
+
     def test_tending_takes_no_frame_and_keeps_its_time(self, source, slot):
         began = time.monotonic()
         source.tend(0.01)
@@ -214,6 +221,7 @@ class AnsweringSource:
         self._source = source
         self.open, self.close = source.open, source.close
         self.tend, self.take_counts = source.tend, source.take_counts
+        self.helper_cpu_ns = source.helper_cpu_ns
 
     def read(self, slot, timeout_s):
         captured = self._source.read(slot, timeout_s)

@@ -45,5 +45,6 @@ def make_report(**changes):
         {"door": source},
         {"coco": ModelReport("READY", "", [version])},
         {"broker": sink},
+        {"host_to_host": CopyReport(2, 2_000)},
     )
     return msgspec.to_builtins(msgspec.structs.replace(report, **changes))

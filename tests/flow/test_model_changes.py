@@ -293,5 +293,5 @@ def test_second_tap_is_refused(site):
     taps = "".join(
         f'[sinks.{name}]\ntype = "tap"\nendpoint = "pub+bind:ipc://{site.folder}/{name}"\n' for name in "ab"
     )
-    with pytest.raises(ConfigError, match="one tap is enough, not 2"):
-        Line(site.load(endless('"noop"') + taps)).__enter__()
+    with pytest.raises(ConfigError, match="sinks: a and b are taps; one is enough"):
+        site.load(endless('"noop"') + taps).check()

@@ -182,6 +182,15 @@ def test_stop_while_a_source_never_answers_is_a_stop_all_the_same(site):
             assert service.stop() == ExitCode.OK
 
 
+def test_stop_while_models_are_being_loaded_does_not_wait_for_them(site):
+    site.add("slow", store.slow_model(400))
+    with Service(site.write(endless("slow") + "[service]\ndrain_s = 0.1\n")) as service:
+        service.wait_log("model slow is LOADING")
+        assert service.stop() == ExitCode.OK
+        assert "stopping before the models are loaded" in service.log
+        assert "ready after" not in service.log
+
+
 # Reload
 
 

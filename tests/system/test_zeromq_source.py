@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 
 from edgert.capture.capture import Capture
 from edgert.capture.options import SourceOptions
-from edgert.capture.zeromq import ZeroMqSource
+from edgert.capture.unforeseen import UnforeseenError
+from edgert.capture.zeromq import MIN_ANSWERS, ZeroMqSource
 from edgert.device.host import HostDriver
-from edgert.errors import BusyError, ClosedError, FrameError, SourceError
+from edgert.errors import BusyError, ClosedError, ConfigError, FrameError, SourceError
 from edgert.frames.result import Classes, Result
 from edgert.frames.slots import SlotRing
 
@@ -65,10 +67,10 @@ def serve(context):
     """Return a function that opens a source on a URI; it is closed after the test."""
     opened = []
 
-    def open_source(uri, **options):
+    def open_source(uri, encode=encode_result, **options):
         chosen = SourceOptions(uri=uri, **({"max_frame_mb": 1.0} | options))
         shared = context if "inproc" in uri else None
-        source = ZeroMqSource("cam", chosen, encode=encode_result, context=shared)
+        source = ZeroMqSource("cam", chosen, encode=encode, context=shared)
         opened.append(source)
         source.open()
         return source
@@ -83,8 +85,9 @@ def connect(context):
     """Return a function that connects a client socket of a type to an address."""
     sockets = []
 
-    def make(kind, address):
+    def make(kind, address, rcvhwm=1000):
         socket = context.socket(kind)
+        socket.rcvhwm = rcvhwm
         socket.linger, socket.rcvtimeo, socket.sndtimeo = 0, int(WAIT_S * 1000), int(WAIT_S * 1000)
         socket.connect(address)
         sockets.append(socket)
@@ -187,6 +190,11 @@ class TestTransports:
             source.close()
             source.open()
         server.close(linger=0)
+
+    def test_inproc_that_nobody_can_reach_is_refused(self):
+        source = ZeroMqSource("cam", SourceOptions(uri="pull+bind:inproc://a"), encode=encode_result)
+        with pytest.raises(ConfigError, match="inproc:// reaches nobody without a context that is shared"):
+            source.open()
 
     def test_closed_source_refuses_to_read(self, serve, slot):
         source = serve("pull+bind:inproc://a")
@@ -333,6 +341,89 @@ class TestRequests:
         reply = source.read(slot, WAIT_S).reply
         source.close()
         reply.answer(make_result())
+
+    @pytest.mark.parametrize("kind", ["router", "rep"])
+    @pytest.mark.parametrize("transport", ["tcp", "ipc"])
+    def test_answers_that_wait_at_the_end_reach_a_client_that_reads_later(
+        self, serve, connect, slot, tmp_path, transport, kind
+    ):
+        address = {"tcp": "tcp://127.0.0.1:*", "ipc": f"ipc://{tmp_path}/cam"}[transport]
+        source = serve(f"{kind}+bind:{address}")
+        client = connect(zmq.REQ, source.address)
+        client.send_multipart([make_header(id=1), PIXELS])
+        source.read(slot, WAIT_S).reply.answer(make_result(seq=3))
+        source.close()
+        assert answer_of(client)[1]["seq"] == 3
+        assert source.take_counts() == {}
+
+    def test_client_that_never_reads_delays_the_end_by_a_second(self, serve, connect, slot):
+        big = bytes(8_000_000)
+        source = serve("router+bind:tcp://127.0.0.1:*", encode=lambda _: big)
+        client = connect(zmq.DEALER, source.address, rcvhwm=1)
+        for _ in range(8):
+            client.send_multipart([make_header(), PIXELS])
+            source.read(slot, WAIT_S).reply.answer(make_result())
+        began = time.monotonic()
+        source.close()
+        assert 0.9 < time.monotonic() - began < 3.0
+
+    def test_client_that_never_reads_holds_few_answers(self, serve, connect, slot):
+        source = serve("router+bind:inproc://r", high_water_mark=4)
+        client = connect(zmq.DEALER, source.address, rcvhwm=1)
+        for _ in range(60):
+            client.send_multipart([make_header(), PIXELS])
+            source.read(slot, WAIT_S).reply.answer(make_result())
+        source.tend(0)
+        assert source.take_counts() == {"unsent_answer": 60 - MIN_ANSWERS - 1}
+        other = connect(zmq.DEALER, source.address)
+        other.send_multipart([make_header(id=2), PIXELS])
+        source.read(slot, WAIT_S).reply.answer(make_result())
+        source.tend(0)
+        assert answer_of(other)[1]["id"] == 2
+
+    @pytest.mark.parametrize("options", [{"slots": 40}, {"high_water_mark": 40}])
+    def test_client_gets_as_many_answers_at_once_as_it_may_have_requests(self, serve, connect, slot, options):
+        source = serve("router+bind:inproc://r", **options)
+        client = connect(zmq.DEALER, source.address, rcvhwm=1)
+        replies = []
+        for _ in range(40):
+            client.send_multipart([make_header(), PIXELS])
+            replies.append(source.read(slot, WAIT_S).reply)
+        for reply in replies:
+            reply.answer(make_result())
+        source.tend(0)
+        assert source.take_counts() == {}
+
+    @pytest.mark.parametrize("kind", ["router", "rep"])
+    def test_result_that_cannot_be_encoded_is_an_error_answer(self, serve, connect, slot, kind, caplog):
+        threads = []
+
+        def encode(result):
+            threads.append(threading.current_thread())
+            return encode_result(result) if result.seq == 2 else result.nonsense
+
+        source = serve(f"{kind}+bind:inproc://r", encode=encode)
+        client = connect(zmq.REQ, source.address)
+        for seq in range(3):
+            client.send_multipart([make_header(id=seq, model="cats"), PIXELS])
+            reply = source.read(slot, WAIT_S).reply
+            decoding = threading.Thread(target=reply.answer, args=[make_result(seq)])
+            decoding.start()
+            decoding.join()
+            source.tend(0)
+            _, header, _ = answer_of(client)
+            assert (header["id"], header["status"]) == (seq, "ok" if seq == 2 else "model_error")
+        assert set(threads) == {threading.current_thread()}
+        assert source.take_counts() == {"unencoded_answer": 2}
+        assert [record.levelname for record in caplog.records if record.exc_info] == ["ERROR"]
+
+    def test_request_that_breaks_the_source_is_answered(self, router, slot):
+        source, client = router
+        source._payloads.read_into = lambda *_: {}["a bug"]
+        client.send_multipart([make_header(id=1), PIXELS])
+        with pytest.raises(UnforeseenError, match="a message cannot be read: KeyError"):
+            source.read(slot, WAIT_S)
+        assert answer_of(client)[1]["status"] == "unforeseen_error"
 
     def test_tend_sends_answers_but_takes_no_message(self, router, slot):
         source, client = router

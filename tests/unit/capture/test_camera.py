@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
 from edgert.capture.camera import CameraSource, Grabber
+from edgert.capture.unforeseen import UnforeseenError
 from edgert.capture.video import FFMPEG
 from edgert.errors import ClosedError, SourceError
 from edgert.stats import CopyCounts
@@ -101,6 +103,45 @@ def test_real_video_is_read_in_place_until_it_stops(make_clip, slot):
     with pytest.raises(SourceError, match="stopped delivering"):
         camera.read(slot, WAIT_S)
     camera.close()
+
+
+@pytest.mark.parametrize("when", ["open", "grab"])
+def test_unforeseen_failure_of_the_grabber_is_raised_where_the_camera_is_read(video, slot, when):
+    cause = RuntimeError("driver at rtsp://u:secret@cam/x")
+
+    def fail():
+        raise cause
+
+    camera = CameraSource("rtsp://u:secret@cam/x", FFMPEG)
+    camera._open_video = fail if when == "open" else lambda: video
+    video.grab = fail
+    camera.open()
+    with pytest.raises(UnforeseenError, match=r"rtsp://u:\*\*\*@cam/x broke: RuntimeError") as failure:
+        camera.read(slot, WAIT_S)
+    assert failure.value.__cause__ is cause
+    assert "secret" not in str(failure.value)
+    camera.close()
+    assert video.is_closed.is_set() == (when == "grab")
+
+
+def test_processor_time_of_every_grabber_is_kept_after_its_end(video, slot):
+    def work():
+        until_ns = time.thread_time_ns() + 20_000_000
+        while time.thread_time_ns() < until_ns:
+            pass
+        return True
+
+    video.grab = video.close = work
+    camera = CameraSource("rtsp://cam/x", FFMPEG)
+    camera._open_video = lambda: video
+    assert camera.helper_cpu_ns() == 0
+    for turn in (1, 2):
+        camera.open()
+        assert camera.read(slot, WAIT_S)
+        assert camera.helper_cpu_ns() >= turn * 40_000_000 - 20_000_000
+        camera.close()
+        camera._grabber._thread.join(WAIT_S)
+        assert camera.helper_cpu_ns() >= turn * 40_000_000
 
 
 def test_reading_before_opening_is_refused(slot):

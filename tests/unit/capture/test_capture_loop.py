@@ -13,6 +13,8 @@ from edgert.device.host import HostDriver
 from edgert.errors import (
     BusyError,
     ClosedError,
+    ConfigError,
+    DeviceError,
     FrameError,
     ModelError,
     OutOfDeviceMemoryError,
@@ -310,15 +312,89 @@ def test_frame_that_was_answered_before_its_delivery_failed_is_not_answered_twic
     )
 
 
-def test_unexpected_failure_ends_the_source_and_is_told(make, ring, caplog):
-    told = []
-    failure = RuntimeError("a bug")
-    capture = make([PICTURE, failure], on_end=told.append)
+def test_unforeseen_failure_is_logged_once_and_the_source_opened_again(make, ring, clock, caplog):
+    caplog.set_level(logging.DEBUG)
+    failures, told, states = [RuntimeError("a bug") for _ in range(3)], [], []
+    source = FakeSource([PICTURE, *failures, PICTURE], clock)
+    capture = make([], source=source, on_end=told.append, on_state=lambda *change: states.append(change))
+    capture.run()
+    assert (capture.stats.frames, capture.stats.reconnects, told) == (2, 3, [None])
+    assert capture.stats.lost.snapshot() == {"unforeseen": 3}
+    assert source.calls == ["open", "close"] * 4
+    assert len(clock.pauses_s) == 3
+    assert states[1] == ("offline", "broke: RuntimeError('a bug').")
+    records = [record for record in caplog.records if "did not foresee" in record.getMessage()]
+    assert [record.levelname for record in records] == ["ERROR", "DEBUG", "DEBUG"]
+    assert records[0].exc_info[1].__cause__ is failures[0]
+    assert ring.statistics().used == 0
+
+
+def test_unforeseen_failures_to_open_are_tried_again_ever_more_slowly(make, clock):
+    source = FakeSource([PICTURE], clock, openings=[OSError("x"), DeviceError("y"), OSError("z")])
+    capture = make([], "csi:0", source=source, retry_min_s=1.0)
+    capture._connection._jitter = lambda: 1.0
+    capture.run()
+    assert (capture.stats.frames, capture.stats.lost.snapshot()) == (1, {"unforeseen": 3})
+    assert clock.pauses_s == [2.0, 4.0, 8.0]
+
+
+def test_unforeseen_failure_of_a_delivery_frees_the_slot_and_answers(make, ring):
+    reply, delivered = FakeReply(), []
+
+    def deliver(frame):
+        delivered.append(frame.seq)
+        if len(delivered) == 1:
+            raise KeyError("a bug")
+        ring.commit(frame.slot, 0)
+
+    capture = make([PICTURE, PICTURE], deliver=deliver, reply=reply)
+    capture.run()
+    assert delivered == [0, 1]
+    assert capture.stats.refused.snapshot() == {"unforeseen_error": 1}
+    assert capture.stats.lost.snapshot() == {"unforeseen": 1}
+    assert [error.status for error in reply.refused] == ["unforeseen_error"]
+    assert ring.statistics().used == 0
+
+
+def test_wrong_configuration_ends_the_source_and_is_told(make, ring, clock, caplog):
+    told, failure = [], ConfigError("more than memory may hold")
+    capture = make([], source=FakeSource([], clock, openings=[failure]), on_end=told.append)
     capture.run()
     assert told == [failure]
-    assert (capture.stats.state, capture.stats.reason) == ("ended", "a bug")
-    assert caplog.records[0].exc_info[1] is failure
-    assert ring.statistics().used == 0
+    assert (capture.stats.state, capture.stats.reason) == ("ended", "more than memory may hold")
+    assert caplog.records[0].levelname == "ERROR"
+
+
+def test_camera_of_which_no_frame_can_be_used_is_opened_again(make, clock):
+    def useless():
+        clock.now_ns += 400_000_000
+        return FrameError("cannot be decoded")
+
+    source = FakeSource([PICTURE, useless, useless, useless, PICTURE], clock)
+    states = []
+    capture = make([], "csi:0", source=source, stall_s=1.0, on_state=lambda state, _: states.append(state))
+    capture.run()
+    assert states == ["online", "stalled", "online", "ended"]
+    assert source.calls == ["open", "close", "open", "close"]
+    assert capture.stats.refused.snapshot() == {"frame_error": 3}
+
+
+def test_lack_of_memory_is_no_silence_of_the_camera(make, clock):
+    def out_of_memory():
+        clock.now_ns += 400_000_000
+        return OutOfDeviceMemoryError("full")
+
+    source = FakeSource([PICTURE, *[out_of_memory] * 5, PICTURE], clock)
+    make([], "csi:0", source=source, stall_s=1.0).run()
+    assert source.calls == ["open", "close"]
+
+
+def test_processor_time_of_a_sources_own_threads_is_counted(make, clock):
+    source = FakeSource([PICTURE], clock)
+    source.helper_ns = 10**15
+    capture = make([], source=source)
+    capture.run()
+    assert 10**15 < capture.stats.cpu_ns < 2 * 10**15
 
 
 def test_what_a_source_lost_by_itself_is_counted(make, clock):

@@ -135,6 +135,15 @@ def test_raw_pixels_cost_one_counted_copy(payloads, copies, slot, form, shape):
     assert copies.copies.snapshot() == {"host_to_host": 1}
 
 
+@pytest.mark.parametrize("size", [(0, 10), (8, 0), (0, 0)])
+@pytest.mark.parametrize("form", ["bgr8", "rgb8", "gray8", "nv12", "shm"])
+def test_raw_picture_without_height_or_width_is_refused(payloads, slot, form, size):
+    place = msgspec.msgpack.encode({"name": "cam", "offset": 0, "bytes": 240})
+    for payload in (b"", bytes(240)):
+        with pytest.raises(FrameError, match=f"Frame size {size[1]}x{size[0]} is not positive"):
+            payloads.read_into(header(form, *size), memoryview(place if form == "shm" else payload), slot)
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("size", [(0, 0), (8, 10)])
 def test_pictures_become_bgr(payloads, slot, suffix, size):

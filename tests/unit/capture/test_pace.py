@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from edgert.capture.pace import Clock, Pacer
 
@@ -65,6 +66,10 @@ def test_the_machines_clock_waits_for_events():
     assert not Clock().wait(event, 0.0)
     event.set()
     assert Clock().wait(event, 10.0)
-    Clock().sleep(0.0)
-    assert Clock().monotonic_ns() <= Clock().monotonic_ns()
-    assert Clock().utc_ns() > 10**18
+
+
+def test_the_machines_clock_counts_nanoseconds_while_it_sleeps():
+    began_ns, began_utc_ns = Clock().monotonic_ns(), Clock().utc_ns()
+    Clock().sleep(0.01)
+    assert 10_000_000 <= Clock().monotonic_ns() - began_ns < 10 * 10**9
+    assert abs(began_utc_ns - time.time_ns()) < 10 * 10**9

@@ -31,7 +31,7 @@ def make(tmp_path):
         ("file:a.avi", ClipSource),
         ("replay:a.avi", ReplaySource),
         ("replay:noise", ReplaySource),
-        ("pull+bind:inproc://a", ZeroMqSource),
+        ("pull+bind:tcp://127.0.0.1:*", ZeroMqSource),
     ],
 )
 def test_uri_chooses_the_source(make, uri, kind):

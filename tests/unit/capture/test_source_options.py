@@ -44,6 +44,8 @@ def test_policy_can_be_said():
         ({"uri": "pull+bind:tcp://h:1", "topic": "a"}, "topic = 'a': means nothing for pull+bind:tcp://h:1"),
         ({"uri": "rtsp://u:secret@h/x", "width": 640}, "width = 640: means nothing for rtsp://u:***@h/x"),
         ({"uri": "nonsense"}, "uri 'nonsense': expected the scheme"),
+        ({"uri": "router+bind:inproc://a"}, "nobody can reach inproc:// from outside; use ipc:// or tcp://"),
+        ({"uri": "csi:0", "trusted_network": True}, "trusted_network = True: means nothing for csi:0"),
     ],
 )
 def test_contradictions_are_refused(options, message):
@@ -55,7 +57,7 @@ def test_contradictions_are_refused(options, message):
 @pytest.mark.parametrize(
     "options",
     [
-        {"uri": "sub+bind:tcp://h:1", "topic": "a"},
+        {"uri": "sub+connect:tcp://h:1", "topic": "a"},
         {"uri": "file:a.mp4", "fps": 0, "loop": True},
         {"uri": "v4l2:/dev/video0", "fps": 30, "width": 640, "height": 480, "fourcc": "MJPG"},
     ],
@@ -91,3 +93,42 @@ def test_repr_masks_the_password():
 
 def test_bound_is_given_in_mebibytes():
     assert SourceOptions(uri="csi:0", max_frame_mb=1.5).max_frame_bytes == 3 * 2**19
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "*",
+        "0.0.0.0",
+        "[::]",
+        "[0:0:0:0:0:0:0:0]",
+        "192.168.1.4",
+        "[fe80::1]",
+        "eth0",
+        "board",
+        "127.1",
+        "10.0.0.127",
+    ],
+)
+@pytest.mark.parametrize("socket", ["router", "rep", "pull", "sub", "dealer"])
+def test_binding_beyond_loopback_has_to_be_said(socket, host):
+    options = SourceOptions(uri=f"{socket}+bind:tcp://{host}:5601")
+    with pytest.raises(ConfigError, match=r"bind to tcp://127.0.0.1:PORT or .* set trusted_network = true"):
+        options.check()
+    SourceOptions(uri=options.uri, trusted_network=True).check()
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "bind:tcp://127.0.0.1:5601",
+        "bind:tcp://127.8.9.1:*",
+        "bind:tcp://[::1]:5601",
+        "bind:tcp://localhost:5601",
+        "bind:tcp://lo:5601",
+        "bind:ipc:///run/cam",
+        "connect:tcp://192.168.1.4:5601",
+    ],
+)
+def test_what_no_stranger_can_connect_to_needs_no_word(endpoint):
+    SourceOptions(uri=f"router+{endpoint}").check()

@@ -1,16 +1,16 @@
-import tests.unit.decode.decode_reference as reference
 import numpy as np
 import pytest
-from tests.unit.decode.decode_reference import f32
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tests.unit.decode.decode_reference as reference
 from edgert.decode.centerface import CenterFaceOptions
 from edgert.decode.factory import open_decoder
 from edgert.decode.ssd import SsdOptions
 from edgert.decode.yolo import YoloOptions
 from edgert.frames.placement import Placement
 from edgert.models.tensor_spec import TensorSpec
+from tests.unit.decode.decode_reference import f32
 
 seeds = st.integers(0, 2**32 - 1)
 placements = st.sampled_from(

@@ -1,9 +1,9 @@
-import tests.unit.decode.decode_reference as reference
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tests.unit.decode.decode_reference as reference
 from edgert.decode.nms import BLOCK, suppress
 from edgert.decode.ranking import best_classes, best_first, boxes_with_hits
 

@@ -1,7 +1,6 @@
 import tracemalloc
 
 import numpy as np
-from tests.unit.prepare import prepare_reference as reference
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from edgert.prepare.convert import KEPT_PLANS, Preparer, set_threads
 from edgert.prepare.geometry import CHANNELS
 from edgert.prepare.options import PrepareOptions
 from edgert.prepare.values import DTYPES
+from tests.unit.prepare import prepare_reference as reference
 
 RAW = np.random.default_rng(7).integers(0, 256, 3 * 64 * 64, np.uint8)
 
