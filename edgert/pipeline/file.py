@@ -16,6 +16,7 @@ from edgert.errors import ConfigError, EdgertError
 from edgert.models.store import ModelStore
 from edgert.pipeline.model_plan import ModelPlan, plan_model
 from edgert.pipeline.open_model import build_model
+from edgert.publish.factory import check_sink
 from edgert.publish.options import SinkOptions, TapOptions
 from edgert.publish.topics import check_name
 
@@ -105,6 +106,8 @@ class PipelineFile:
         yield from self._name_problems()
         for name, source in self.options.sources.items():
             yield from _raised(lambda n=name, s=source: self._check_source(n, s))
+        for name, sink in self.options.sinks.items():
+            yield from _raised(lambda n=name, s=sink: self._check_sink(n, s))
         for model in self.model_names:
             yield from _raised(lambda m=model: self._check_model(m, opens_engines))
         for model in self.options.models:
@@ -135,6 +138,12 @@ class PipelineFile:
             self._check_clip(source)
         except ConfigError as error:
             raise self._error(f"{key}: {error}") from error
+
+    def _check_sink(self, name: str, sink: SinkOptions) -> None:
+        try:
+            check_sink(name, sink, self.document.resolve)
+        except ConfigError as error:
+            raise self._error(f"sinks.{name}: {error}") from error
 
     def _check_model(self, model: str, opens_engine: bool) -> None:
         plan = self.plan(model)

@@ -356,6 +356,21 @@ class TestRequests:
         assert answer_of(client)[1]["seq"] == 3
         assert source.take_counts() == {}
 
+    def test_slow_client_gets_all_answers_that_waited_at_the_end(self, serve, connect, slot):
+        source = serve("router+bind:tcp://127.0.0.1:*", encode=lambda _: bytes(8_000_000))
+        client = connect(zmq.DEALER, source.address, rcvhwm=1)
+        replies = []
+        for _ in range(6):
+            client.send_multipart([make_header(), PIXELS])
+            replies.append(source.read(slot, WAIT_S).reply)
+        for reply in replies:
+            reply.answer(make_result())
+        closing = threading.Thread(target=source.close)
+        closing.start()
+        for _ in replies:
+            assert len(answer_of(client)[2]) == 8_000_000
+        closing.join()
+
     def test_client_that_never_reads_delays_the_end_by_a_second(self, serve, connect, slot):
         big = bytes(8_000_000)
         source = serve("router+bind:tcp://127.0.0.1:*", encode=lambda _: big)

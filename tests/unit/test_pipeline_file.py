@@ -43,6 +43,26 @@ def problems(site, text, overrides=()):
     return [problem.removeprefix(f"{path}: ") for problem in found]
 
 
+@pytest.mark.parametrize(
+    ("sink", "said"),
+    [
+        ('type = "lines"\npath = "/no/such/folder/out.jsonl"', "sinks.out: "),
+        ('type = "mqtt"\nuser = "u"\npassword_file = "/no/such/secret"', "sinks.out: "),
+    ],
+    ids=["lines", "mqtt"],
+)
+def test_files_of_sinks_are_looked_at(site, sink, said):
+    [problem] = problems(site, GOOD + f"[sinks.out]\n{sink}\n")
+    assert problem.startswith(said)
+    assert "/no/such/" in problem
+
+
+def test_clip_that_is_not_there_is_a_problem(site):
+    text = '[sources.s]\nuri = "file:no.mp4"\nmodels = ["noop"]\n'
+    [problem] = problems(site, text)
+    assert "sources.s: uri = 'file:no.mp4': there is no file" in problem
+
+
 def test_good_file_has_no_problems(site):
     assert problems(site, GOOD) == []
 
