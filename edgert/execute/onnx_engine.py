@@ -87,7 +87,7 @@ def load_onnx_engine(file: Path, threads: int, allocate: Allocate) -> OnnxEngine
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it would print comes as an exception too
     try:
         session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -21,8 +21,8 @@ class CopyReport(msgspec.Struct, frozen=True):
 
 def copy_reports(counts: CopyCounts) -> dict[str, CopyReport]:
     """Return copies and their bytes by kind."""
-    copied = counts.bytes.snapshot()
-    return {kind: CopyReport(copies, copied[kind]) for kind, copies in counts.copies.snapshot().items()}
+    # A kind may be new among the copies just now, and not yet among the bytes.
+    return {kind: CopyReport(copies, counts.bytes[kind]) for kind, copies in counts.copies.snapshot().items()}
 
 
 class SourceReport(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ A message is `[source, header, pixels]`. The header is msgpack: the frame header
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -127,6 +128,13 @@ class ZmqTap:
             socket.close(linger=int(linger_s * 1000))
             context.term()
             self.live.closed()
+            self._remove_ipc_file()
+
+    def _remove_ipc_file(self) -> None:
+        """libzmq leaves the socket's file behind."""
+        found = TAP_ENDPOINT.fullmatch(self._options.endpoint)
+        if found and found["verb"] == "bind" and found["address"].startswith("ipc:///"):
+            Path(found["address"].removeprefix("ipc://")).unlink(missing_ok=True)
 
     def _encode(self, picture: Picture) -> Parts | None:
         result = picture.result

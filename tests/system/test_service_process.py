@@ -151,7 +151,6 @@ def test_ctrl_c_leaves_no_process_no_thread_and_no_socket_file(site):
     assert "Traceback" not in service.log
 
 
-@pytest.mark.xfail(strict=True, reason="publish/tap.py: libzmq leaves the file of ipc://, see capture/ipc.py")
 def test_tap_leaves_no_socket_file(site):
     site.add_noop()
     tap = f'[sinks.tap]\ntype = "tap"\nendpoint = "pub+bind:ipc://{site.folder}/tap"\n'
@@ -300,7 +299,6 @@ def test_json_log_has_one_event_a_line(site):
     assert any(message.startswith("ready after") for message in said)
 
 
-@pytest.mark.xfail(strict=True, reason="execute/onnx_engine.py: log_severity_level has to be 4")
 def test_engine_s_library_writes_nothing_between_the_lines_of_the_log(site):
     site.add("picky", store.failing_model())
     uri, table = requests(site, "picky")
