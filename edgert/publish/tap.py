@@ -70,6 +70,7 @@ class ZmqTap:
         self._encoder = CountingEncoder(name, encoder, self._counts)
         self._encode_header = msgspec.msgpack.Encoder().encode
         self._thread = DeliveryThread(name, self._queue, self._counts, self._encode, self._write)
+        self._ipc_file: Path | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._socket: zmq.Socket[bytes] | None = None
 
@@ -119,6 +120,8 @@ class ZmqTap:
             raise ConfigError(f"Tap {self.name}: endpoint {self._options.endpoint} is not one")
         attach = socket.bind if found["verb"] == "bind" else socket.connect
         attach(found["address"])
+        if found["verb"] == "bind" and found["address"].startswith("ipc:///"):
+            self._ipc_file = Path(found["address"].removeprefix("ipc://"))
 
     def _disconnect(self, linger_s: float) -> None:
         """Close the socket; what ZeroMQ still holds gets `linger_s` to leave."""
@@ -131,10 +134,10 @@ class ZmqTap:
             self._remove_ipc_file()
 
     def _remove_ipc_file(self) -> None:
-        """libzmq leaves the socket's file behind."""
-        found = TAP_ENDPOINT.fullmatch(self._options.endpoint)
-        if found and found["verb"] == "bind" and found["address"].startswith("ipc:///"):
-            Path(found["address"].removeprefix("ipc://")).unlink(missing_ok=True)
+        """Remove the file of our own bound socket, which libzmq leaves behind."""
+        path, self._ipc_file = self._ipc_file, None
+        if path is not None:
+            path.unlink(missing_ok=True)
 
     def _encode(self, picture: Picture) -> Parts | None:
         result = picture.result
