@@ -161,6 +161,8 @@ def _run(options: argparse.Namespace) -> int:
     code: int
     try:  # from here on the log is where everything is said, in the form that was asked for
         file.check()
+        for warning in file.warnings():
+            log.warning("%s", warning)
         code = Service(file, options.report).run()
     except EdgertError as error:
         log.critical("%s", error)

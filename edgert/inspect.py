@@ -39,7 +39,7 @@ def _inspect_model(folder: Path) -> dict[str, Any]:
         "lanes": plan.lanes,
         "versions_present": [version.number for version in entry.versions()],
         "settings": msgspec.to_builtins(plan.settings),
-        "warnings": list(entry.warnings),
+        "warnings": plan.warnings(),
         "versions": versions,
         "runs_here": all(version["runs_here"] is True for version in versions.values()),
     }

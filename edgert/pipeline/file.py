@@ -89,7 +89,7 @@ class PipelineFile:
         found: list[str] = []
         for model in self.model_names:
             with suppress(EdgertError):
-                found += self.plan(model).entry.warnings
+                found += self.plan(model).warnings()
         return found
 
     def check(self) -> None:

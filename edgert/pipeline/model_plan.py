@@ -70,6 +70,14 @@ class ModelPlan(msgspec.Struct, frozen=True):
         else:
             self.open_decoder(stated)
 
+    def warnings(self) -> list[str]:
+        """Return what the model's files say that edgert does not do, and what they may have forgotten."""
+        found = [*self.entry.warnings, *_not_done(self.entry.config)]
+        is_raw = isinstance(self.settings.decode, TensorsOptions) and self.settings.engine.runtime != "noop"
+        if is_raw and "decode" not in self.entry.settings.tree:
+            found.append(f"{self.entry.settings.path}: there is no [decode], so raw tensors are published")
+        return found
+
     def open_decoder(self, info: EngineInfo) -> Decoder:
         """Return the decoder for an engine. Raises ModelError if labels, settings and outputs do not fit."""
         labels = self.entry.labels()
@@ -77,6 +85,24 @@ class ModelPlan(msgspec.Struct, frozen=True):
         outputs = tuple(spec for spec in info.outputs if spec.name in named or not named)
         with told_of(self.entry.settings.path, "decode"):
             return open_decoder(self.settings.decode, labels, outputs, has_batch_axis=has_batch_axis(info))
+
+
+def _not_done(config: ModelConfig) -> list[str]:
+    """Return warnings about fields of config.pbtxt that are read and not followed yet."""
+    batching, groups = config.dynamic_batching, config.instance_groups
+    stated = {
+        "dynamic_batching.preserve_ordering": batching is not None and batching.preserve_ordering,
+        "dynamic_batching.priority_levels": batching is not None and batching.priority_levels > 0,
+        "instance_group.gpus": any(group.gpus for group in groups),
+        "instance_group.profile": any(group.profile for group in groups),
+        "instance_group.secondary_devices": any(group.secondary_devices for group in groups),
+        "input.allow_ragged_batch": any(tensor.allow_ragged_batch for tensor in config.inputs),
+    }
+    return [
+        f"{config.file}: field {name} is not followed by this version"
+        for name, is_stated in stated.items()
+        if is_stated
+    ]
 
 
 def has_batch_axis(info: EngineInfo) -> bool:

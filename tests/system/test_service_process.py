@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -64,10 +65,9 @@ def samples(service):
 
 def wait_metric(service, key, value):
     """Ask for metrics until one has a value."""
-    for _ in range(2000):
-        if samples(service).get(key, 0) >= value:
-            return
-    raise AssertionError(f"{key} is {samples(service).get(key)}")
+    deadline = time.monotonic() + WAIT_S
+    while (found := samples(service).get(key, 0)) < value:
+        assert time.monotonic() < deadline, f"{key} is {found}, not {value}."
 
 
 # Ends

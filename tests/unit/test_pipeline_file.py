@@ -260,8 +260,15 @@ def test_unknown_field_of_a_pbtxt_is_a_warning(site):
     site.add("mean", store.mean_model(), config="max_batch_size: 4\nresponse_cache { enable: true }\n")
     file = PipelineFile.load(site.write(GOOD.replace("noop", "mean")))
     assert file.warnings() == [
-        f"{site.store}/mean/config.pbtxt:2: field 'response_cache' is not known to edgert and is ignored"
+        f"{site.store}/mean/config.pbtxt:2: field 'response_cache' is not known to edgert and is ignored",
+        f"{site.store}/mean/edgert.toml: there is no [decode], so raw tensors are published",
     ]
+
+
+def test_field_that_is_read_and_not_followed_is_a_warning(site):
+    site.add_noop(config="max_batch_size: 4\ndynamic_batching { preserve_ordering: true }\n")
+    [said] = PipelineFile.load(site.write(GOOD)).warnings()
+    assert said.endswith("field dynamic_batching.preserve_ordering is not followed by this version")
 
 
 def test_missing_engine_is_told_with_what_was_looked_for(site):
