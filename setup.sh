@@ -5,6 +5,7 @@
 set -eu
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
+tegra_release=${TEGRA_RELEASE:-/etc/nv_tegra_release} # a board has this file
 packages="mosquitto openssl python3-gi gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
 
@@ -23,11 +24,45 @@ install_packages() {
   apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >/dev/null
 }
 
+# Debian's packages with venv for the chosen interpreter.
+venv_packages() {
+  case ${python##*/} in
+    python3.*) echo "${python##*/}-venv" ;;
+    *) echo "python3-venv python3-pip" ;;
+  esac
+}
+
+# Refuses an extra that pyproject.toml does not have.
+demand_extras() {
+  known=$(sed -n '/^\[project.optional-dependencies\]/,/^\[project.scripts\]/s/^\([a-z0-9_-]*\) = \[.*/\1/p' pyproject.toml)
+  for extra in $(echo "$1" | tr ',' ' '); do
+    echo "$known" | grep -qx -- "$extra" || {
+      echo "There is no extra '$extra'; there are:" $known
+      exit 1
+    }
+  done
+}
+
+# A board has OpenCV and TensorRT from JetPack: leaves out `host`, whose packages would hide them.
+extras_here() {
+  if [ -f "$tegra_release" ]; then
+    echo "$1" | tr ',' '\n' | grep -vx host | paste -sd, -
+  else
+    echo "$1"
+  fi
+}
+
 demand_python() {
   missing=""
   command -v make >/dev/null || missing="$missing make"
-  command -v "$python" >/dev/null || missing="$missing python3"
-  "$python" -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv python3-pip"
+  if command -v "$python" >/dev/null; then
+    "$python" -c 'import venv, ensurepip' 2>/dev/null || missing="$missing $(venv_packages)"
+  elif [ "$python" = python3 ]; then
+    missing="$missing python3 python3-venv python3-pip"
+  else
+    echo "There is no interpreter $python here. Name one that is, or leave PYTHON away: make PYTHON=python3 ..."
+    exit 1
+  fi
   if [ -n "$missing" ]; then
     echo "apt-get install -y$missing    # missing here; run this as root, then the same command again"
     exit 1
@@ -39,20 +74,22 @@ demand_python() {
 }
 
 install_edgert() {
-  stamp=".venv/.installed-$(echo "$1" "$python" | cat - pyproject.toml requirements.lock | cksum | tr ' ' -)"
+  extras=$(extras_here "$1")
+  stamp=".venv/.installed-$(echo "$extras" "$python" | cat - pyproject.toml requirements.lock | cksum | tr ' ' -)"
   [ ! -f "$stamp" ] || return 0
   # A board's own TensorRT and OpenCV stand outside the environment.
   site=""
-  [ ! -f /etc/nv_tegra_release ] || site="--system-site-packages"
-  echo "Installing edgert[$1] into .venv"
+  [ ! -f "$tegra_release" ] || site="--system-site-packages"
+  [ "$extras" = "$1" ] || echo "This is a board: left out the extra host, as JetPack's own OpenCV and TensorRT are used"
+  echo "Installing edgert${extras:+[$extras]} into .venv"
   [ -x .venv/bin/python ] || "$python" -m venv $site .venv
   .venv/bin/python -m pip install -q --disable-pip-version-check --root-user-action=ignore \
-    -c requirements.lock -e ".[$1]"
+    -c requirements.lock -e ".${extras:+[$extras]}"
   touch "$stamp"
 }
 
 case ${1:-} in
   packages) install_packages ;;
   '' | -*) sed -n '2,4s/^# //p' "$0"; exit 1 ;;
-  *) demand_python; install_edgert "$1" ;;
+  *) demand_extras "$1"; demand_python; install_edgert "$1" ;;
 esac

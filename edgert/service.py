@@ -123,8 +123,8 @@ class Service:
         self._assembly.open_sources(undo)
         if not self._load_models(undo):
             return False
-        self._assembly.let_frames_in()
         self._announce_birth()
+        self._assembly.let_frames_in()
         self._announce_state("ready")
         log.info("ready after %.2f s", time.monotonic() - started)
         gc.collect()

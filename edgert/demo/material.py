@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import os
 import sys
@@ -87,8 +88,11 @@ def prepare_material(
             with _locked(cache, report):
                 _build(cache, _missing(cache, wanted), report, fetch)
         except OSError as error:
-            hint = "Free some space, or name another folder with EDGERT_CACHE."
-            raise ConfigError(f"The cache folder {cache} cannot be used: {error}. {hint}") from error
+            hint = "Free some space, or name" if error.errno == errno.ENOSPC else "Name"
+            raise ConfigError(
+                f"The cache folder {cache} cannot be used: {error}. {hint} another folder with EDGERT_CACHE, "
+                "or with --cache."
+            ) from error
     return _material(cache, left_out)
 
 

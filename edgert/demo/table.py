@@ -18,17 +18,22 @@ _HEADER = (
     "max ms",
     "dropped",
 )
-_LEGEND = "ms: from capture to the finished result; dropped: frames without a result, by reason"
+_LEGEND = "ms: from capture to the finished result; dropped: frames without a result"
+_DROPS_HEADER = ("source", "model", "dropped", "reason")
 _COPIES_HEADER = ("source", "copies of pixels", "a frame", "kB a frame")
 
 
 def make_table(stats: Json, ran_s: float) -> str:
-    """Return a line for each source and model, one for each kind of copies, and one for the process."""
+    """Return a line for each source and model, reason of drops and kind of copies, then the process's."""
     sources = stats["sources"].items()
     rows = [_row(name, source, model, ran_s) for name, source in sources for model in source["models"]]
     copies = [row for name, source in sources for row in _copies(name, source)]
     copied = _aligned([_COPIES_HEADER, *copies]) if copies else "no pixels were copied"
-    return "\n\n".join([f"{_aligned([_HEADER, *rows])}\n{_LEGEND}", copied, _process(stats)])
+    drops = [
+        row for name, source in sources for model in source["models"] for row in _drops(name, source, model)
+    ]
+    dropped = [_aligned([_DROPS_HEADER, *drops])] if drops else []
+    return "\n\n".join([f"{_aligned([_HEADER, *rows])}\n{_LEGEND}", *dropped, copied, _process(stats)])
 
 
 def counted(count: int, noun: str) -> str:
@@ -46,9 +51,6 @@ def _aligned(rows: list[Row]) -> str:
 
 def _row(name: str, source: Json, model: str, ran_s: float) -> Row:
     link = source["models"][model]
-    dropped = dict(link["dropped"])
-    for reason, count in source["refused"].items():
-        dropped[reason] = dropped.get(reason, 0) + count
     took = link["latency"]
     return (
         name,
@@ -59,8 +61,20 @@ def _row(name: str, source: Json, model: str, ran_s: float) -> Row:
         f"{took['p50_ms']:.1f}",
         f"{took['p99_ms']:.1f}",
         f"{took['max_ms']:.1f}",
-        ", ".join(f"{reason} {count}" for reason, count in dropped.items()) or "0",
+        str(sum(_reasons(source, model).values())),
     )
+
+
+def _reasons(source: Json, model: str) -> dict[str, int]:
+    """Return how many frames were dropped or refused, by reason."""
+    dropped = dict(source["models"][model]["dropped"])
+    for reason, count in source["refused"].items():
+        dropped[reason] = dropped.get(reason, 0) + count
+    return dropped
+
+
+def _drops(name: str, source: Json, model: str) -> list[Row]:
+    return [(name, model, str(count), reason) for reason, count in _reasons(source, model).items()]
 
 
 def _copies(name: str, source: Json) -> list[Row]:

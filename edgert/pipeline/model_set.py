@@ -157,6 +157,7 @@ class ModelSet:
         everything else.
         """
         model.batcher.close()
+        self._scheduler.wake()
         if not self._wait_idle(model, deadline):
             model.batcher.drop_all("unloaded")
         if not self._wait_idle(model, max(deadline, time.monotonic() + LAST_BATCH_S)):

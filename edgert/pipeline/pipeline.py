@@ -72,6 +72,9 @@ class Pipeline:
     def drain(self, timeout_s: float, wait: Callable[[float], None] = time.sleep) -> bool:
         """Wait until every admitted frame has left; after `timeout_s` drop those still waiting."""
         deadline = time.monotonic() + timeout_s
+        for model in self.models.loaded():
+            model.batcher.hurry()
+        self.scheduler.wake()
         while not self.is_idle() and time.monotonic() < deadline:
             wait(0.005)
         is_drained = self.is_idle()

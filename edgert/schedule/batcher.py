@@ -47,6 +47,7 @@ class Batcher:
         self._waiting = 0
         self._gave_way = False  # the last turn was a starving route's, before a higher priority
         self._is_open = True
+        self._is_hurried = False
         self.is_awaited = True  # a lane would take a frame now; the scheduler writes it
 
     @property
@@ -65,9 +66,15 @@ class Batcher:
         return True
 
     def close(self) -> None:
-        """Take no more frames; those that wait can still be taken."""
+        """Take no more frames; those that wait can be taken at once."""
         with self._lock:
             self._is_open = False
+            self._is_hurried = True
+
+    def hurry(self) -> None:
+        """Let incomplete batches go without delay from now on: nothing more will come to fill them."""
+        with self._lock:
+            self._is_hurried = True
 
     def take(self, now_ns: int) -> list[Waiting]:
         """Return the next batch, or nothing while it is not due."""
@@ -141,7 +148,7 @@ class Batcher:
         return available if available and now_ns >= self._due_ns() else 0
 
     def _due_ns(self) -> int:
-        if not self._policy.delay_ns:
+        if not self._policy.delay_ns or self._is_hurried:
             return 0
         since_ns = min(route.pending[0][0] for turns in self._turns.values() for route in turns)
         return since_ns + self._policy.delay_ns

@@ -8,7 +8,10 @@ import onnx
 import pytest
 
 from edgert.capture.uri import parse_uri
+from edgert.cli import main
 from edgert.demo import store as demo_store
+from edgert.demo.example import write_example
+from edgert.demo.material import Material, ModelFiles
 from edgert.device.host import HostDriver
 from edgert.models.model_config import ModelConfig
 from edgert.pipeline.file import PipelineFile
@@ -48,6 +51,29 @@ def test_models_of_the_file_can_be_loaded_as_described(path, store):
         lanes = len(model.lanes)
         model.close()
         assert lanes == plan.lanes
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_file_is_checked_against_a_kept_example_as_the_readme_says(
+    path, store, tmp_path, monkeypatch, capsys
+):
+    models = {name: _cached(store, name) for name in MODELS}
+    clip = tmp_path / "clip.mp4"
+    clip.touch()
+    material = Material(**models, street_clip=clip, driver_clip=clip, pictures=(), left_out=())
+    (tmp_path / "example").mkdir()
+    file = write_example(tmp_path / "example", material, has_links=False)
+    assert main(["check", str(file)]) == 0
+    monkeypatch.chdir(path.parents[1])
+    command = ["check", f"pipelines/{path.name}", "--set", f"store={tmp_path}/example/store"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert "all right" in said.out
+    assert said.err == ""
+
+
+def _cached(store, name):
+    return ModelFiles(store / name / "1" / "model.onnx", store / name / "labels.txt")
 
 
 def test_the_files_show_every_kind_of_sink():

@@ -143,6 +143,12 @@ def test_nobody_there_says_so():
         client.infer(PICTURE, timeout_s=0.05)
 
 
+@pytest.mark.parametrize("picture", ["cat.jpg", Path("cat.jpg")], ids=lambda value: type(value).__name__)
+def test_a_path_is_not_a_picture(picture):
+    with Client("tcp://127.0.0.1:1") as client, pytest.raises(TypeError, match=r"cat\.jpg.*read_bytes\(\)"):
+        client.infer(picture)
+
+
 @pytest.mark.parametrize("method", ["bind", "connect"])
 def test_frames_are_pushed_to_a_pull_source(serve, tmp_path, method):
     uri = f"pull+{method}:ipc://{tmp_path}/door"

@@ -100,6 +100,14 @@ def test_wrong_use_is_exit_code_2(capsys, arguments):
     assert "usage: edgert" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_demo_lasts_some_seconds(capsys, seconds):
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", f"--seconds={seconds}"])
+    assert ended.value.code == ExitCode.CONFIG
+    assert "argument --seconds: " in capsys.readouterr().err
+
+
 def test_commands_that_the_readme_shows_exist():
     shown = {
         line.split("edgert ")[1].split()[0]

@@ -27,7 +27,7 @@ def material(tmp_path):
 
 
 def test_every_model_is_whole(tmp_path, material):
-    assert write_store(tmp_path / "store", material) == ("coco", "face", "classify")
+    assert write_store(tmp_path / "store", material, has_links=True) == ("coco", "face", "classify")
     store = ModelStore(tmp_path / "store")
     assert store.names() == ("classify", "coco", "face")
     for name in store.names():
@@ -45,7 +45,7 @@ LABELS = {"coco": 90, "face": 1, "classify": 1000}
 
 @pytest.mark.parametrize("name", LABELS)
 def test_the_decoder_fits_the_outputs(tmp_path, material, name):
-    write_store(tmp_path, material)
+    write_store(tmp_path, material, has_links=True)
     entry = ModelStore(tmp_path).entry(name)
     options = entry.settings.section("decode", DecodeOptions)
     outputs = tuple(TensorSpec(one.name, one.dtype, (-1, *one.dims)) for one in entry.config.outputs)
@@ -53,7 +53,7 @@ def test_the_decoder_fits_the_outputs(tmp_path, material, name):
 
 
 def test_preparation_gives_the_range_each_network_learnt_with(tmp_path, material):
-    write_store(tmp_path, material)
+    write_store(tmp_path, material, has_links=True)
     store = ModelStore(tmp_path)
     ranges = {}
     for name in store.names():
@@ -63,8 +63,15 @@ def test_preparation_gives_the_range_each_network_learnt_with(tmp_path, material
 
 
 def test_models_are_links_into_the_cache(tmp_path, material):
-    write_store(tmp_path / "store", material)
+    write_store(tmp_path / "store", material, has_links=True)
     assert (tmp_path / "store" / "coco" / "1" / "model.onnx").samefile(material.coco.model)
+
+
+def test_copies_may_be_changed_without_harm_to_the_cache(tmp_path, material):
+    write_store(tmp_path / "store", material, has_links=False)
+    copy = tmp_path / "store" / "coco" / "1" / "model.onnx"
+    copy.write_text("changed")
+    assert material.coco.model.read_text() == "model coco"
 
 
 def test_models_are_copied_where_links_are_refused(tmp_path, material, monkeypatch):
@@ -72,23 +79,23 @@ def test_models_are_copied_where_links_are_refused(tmp_path, material, monkeypat
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
-    write_store(tmp_path / "store", material)
+    write_store(tmp_path / "store", material, has_links=True)
     copy = tmp_path / "store" / "coco" / "1" / "model.onnx"
     assert copy.read_text() == "model coco"
     assert not copy.samefile(material.coco.model)
 
 
 def test_writing_again_replaces_what_was_there(tmp_path, material):
-    write_store(tmp_path / "store", material)
+    write_store(tmp_path / "store", material, has_links=True)
     (tmp_path / "store" / "face" / "edgert.toml").write_text("broken")
     material.face.model.unlink()
     material.face.model.write_text("newer")
-    write_store(tmp_path / "store", material)
+    write_store(tmp_path / "store", material, has_links=True)
     assert "centerface" in (tmp_path / "store" / "face" / "edgert.toml").read_text()
     assert (tmp_path / "store" / "face" / "1" / "model.onnx").read_text() == "newer"
 
 
 def test_a_left_out_model_is_not_written(tmp_path, material):
     without = msgspec.structs.replace(material, coco=None)
-    assert write_store(tmp_path / "store", without) == ("face", "classify")
+    assert write_store(tmp_path / "store", without, has_links=True) == ("face", "classify")
     assert not (tmp_path / "store" / "coco").exists()

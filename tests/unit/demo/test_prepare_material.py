@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import threading
 from pathlib import Path
@@ -179,7 +180,16 @@ class WakingList(list):
 def test_a_cache_that_cannot_be_written_is_named(caller, tmp_path):
     (tmp_path / "file").touch()
     caller.cache = tmp_path / "file" / "cache"
-    with pytest.raises(ConfigError, match=r"The cache folder .*file/cache cannot be used: .* EDGERT_CACHE"):
+    with pytest.raises(
+        ConfigError, match=r"The cache folder .*file/cache cannot be used: .* EDGERT_CACHE"
+    ) as e:
+        caller.prepare()
+    assert "space" not in str(e.value)
+
+
+def test_a_full_disk_is_told_as_such(caller):
+    caller.index.failures["classify"] = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(ConfigError, match="Free some space, or name another folder with EDGERT_CACHE"):
         caller.prepare()
 
 

@@ -224,6 +224,15 @@ def test_an_incomplete_batch_goes_when_its_oldest_frame_has_waited_its_delay():
     assert desk.take(6 * MS) == "a0 b0"
 
 
+@pytest.mark.parametrize("end", ["hurry", "close"])
+def test_an_incomplete_batch_does_not_wait_for_what_will_not_come(end):
+    desk = Desk(max_batch=4, delay_ns=5 * MS)
+    desk.offer("a", now_ns=1 * MS)
+    assert desk.take(1 * MS) == ""
+    getattr(desk.batcher, end)()
+    assert desk.take(1 * MS) == "a0"
+
+
 def test_a_full_batch_does_not_wait():
     desk = Desk(max_batch=2, delay_ns=5 * MS)
     desk.offer("a", 2)
