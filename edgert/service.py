@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import secrets
 import signal
 import sys
 import threading
@@ -20,6 +19,7 @@ import msgspec
 
 from edgert import __version__
 from edgert.capture.state import SourceState
+from edgert.device.heap import return_large_blocks
 from edgert.errors import ConfigError, EdgertError, ModelError
 from edgert.exit_codes import ExitCode, exit_code_of
 from edgert.pipeline.assembly import Assembly
@@ -44,11 +44,12 @@ class Service:
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._stops_asked = 0
         self._is_stopping = False
-        self._assembly = Assembly(file, boot=secrets.token_hex(8), observer=self)
+        self._assembly = Assembly(file, boot=os.urandom(8).hex(), observer=self)
 
     def run(self) -> ExitCode:
         """Start, serve until stopped or until every source has ended, stop. Raises EdgertError."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        return_large_blocks()
         self._check_report_file()
         with ExitStack() as undo:
             self._install_signals(undo)

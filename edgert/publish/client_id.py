@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def _stored(path: Path) -> str:
     stored = _read(path)
     if stored:
         return stored
-    fresh = secrets.token_hex(16)
+    fresh = os.urandom(16).hex()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(fresh, "ascii")
