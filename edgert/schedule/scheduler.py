@@ -74,6 +74,22 @@ class Scheduler:
             self._is_awake = True
             self._wakes.put(None)
 
+    def look_now(self) -> None:
+        """Look on the caller's thread, or let the scheduler look if somebody is looking just now.
+
+        A lane on the host calls it when its batch is done, so that its own next batch costs no change of
+        threads; for a lane that only one thread may submit to, `wake` is right.
+        """
+        if not self._lock.acquire(blocking=False):
+            self.wake()
+            return
+        try:
+            due_ns = self._look()
+        finally:
+            self._lock.release()
+        if due_ns is not None:
+            self.wake()  # the one thread that can wait for a time has to know of it
+
     def add(self, model: ModelPort) -> None:
         """Schedule for one more model."""
         with self._lock:
@@ -101,12 +117,16 @@ class Scheduler:
         due_ns: int | None = None
         while not self._is_stopping:
             self._sleep(due_ns)
-            now_ns = self._clock()
             with self._lock:
-                for model in self._models:
-                    self._collect(model)
-                    self._feed(model, now_ns)
-                due_ns = self._next_due_ns(now_ns)
+                due_ns = self._look()
+
+    def _look(self) -> int | None:
+        """Collect from all lanes and feed them; return when to look again if nothing wakes us."""
+        now_ns = self._clock()
+        for model in self._models:
+            self._collect(model)
+            self._feed(model, now_ns)
+        return self._next_due_ns(now_ns)
 
     def _sleep(self, due_ns: int | None) -> None:
         """Wait for a wake or until `due_ns`, unless woken already."""
