@@ -392,3 +392,39 @@ def test_a_delay_is_kept_with_the_real_clock(running):
     running.wake()
     assert is_done.wait(TIMEOUT_S)
     assert running._clock() - now_ns >= 2 * MS
+
+
+# A host lane that feeds itself
+
+
+def test_a_look_on_the_callers_thread_needs_no_scheduler_thread():
+    scheduler = Scheduler()
+    lane = FakeLane(scheduler.look_now)
+    model = FakeModel([lane])
+    scheduler.add(model)
+    model.offer(2)
+    scheduler.look_now()
+    lane.finish()  # its on_done looks, collects and submits the next
+    lane.finish()
+    assert model.completed == [[0], [1]]
+
+
+def test_a_look_while_another_looks_is_left_to_the_scheduler(bench):
+    [lane] = bench.open_lanes()
+    model = bench.model(lane)
+    model.offer(1)
+    bench.scheduler.between_batches(bench.scheduler.look_now)  # the lock is held by the caller
+    bench.wakes.wait_until_asleep()
+    bench.finish(lane)
+    assert model.completed == [[0]]
+
+
+def test_a_look_that_finds_an_incomplete_batch_lets_the_scheduler_wait_for_its_time(bench):
+    [lane] = bench.open_lanes()
+    model = bench.model(lane, max_batch=4, delay_ns=5 * MS)
+    model.offer(1, bench.clock.now_ns)
+    bench.scheduler.look_now()
+    bench.wakes.wait_until_asleep()
+    bench.advance(5 * MS)
+    bench.finish(lane)
+    assert model.completed == [[0]]
