@@ -15,7 +15,6 @@ from edgert.capture.replay import ReplaySource, decode_clip, make_noise
 from edgert.capture.source import Source
 from edgert.capture.uri import SourceSpec
 from edgert.capture.video import FFMPEG, GSTREAMER, V4L2, device_settings, has_gstreamer, network_settings
-from edgert.capture.zeromq import ZeroMqSource
 from edgert.stats import CopyCounts
 
 
@@ -36,6 +35,8 @@ def open_source(
     clock = clock or Clock()
     spec = options.spec()
     if spec.kind == "zeromq":
+        from edgert.capture.zeromq import ZeroMqSource  # pyzmq only where it is used
+
         return ZeroMqSource(name, options, encode=encode, copies=copies, clock=clock)
     path = folder / Path(spec.target).expanduser()
     if spec.kind == "file":
