@@ -238,7 +238,7 @@ class Capture:
         except EdgertError as error:
             if slot.state is SlotState.WRITING:
                 self._ring.abandon(slot)
-            self._give_up(captured, error.status, error)
+            self._give_up(captured, "held" if self._is_held else error.status, error)
             if isinstance(error, UnforeseenError):
                 raise
 

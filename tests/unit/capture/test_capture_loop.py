@@ -272,7 +272,7 @@ def test_held_source_delivers_nothing_but_sends_answers(make, clock):
     source.tend = lambda timeout_s: timeout_s and capture.stop()
     capture.run()
     assert delivered == []
-    assert capture.stats.refused.snapshot() == {"busy_error": 1}
+    assert capture.stats.refused.snapshot() == {"held": 1}
     assert str(reply.refused[0]) == "Source cam takes no frames at the moment."
 
 
