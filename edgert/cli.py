@@ -167,7 +167,7 @@ def _run(options: argparse.Namespace) -> int:
     except EdgertError as error:
         log.critical("%s", error)
         code = exit_code_of(error)
-    except Exception:
+    except Exception:  # the process's last line: the log must have the traceback in its own form
         log.critical("edgert did not foresee this", exc_info=True)
         code = ExitCode.BUG
     if any(thread.daemon for thread in threading.enumerate()):

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol
 
 import msgspec
 
@@ -18,15 +18,14 @@ from edgert.frames.placement import Placement
 from edgert.frames.result import Array, Output
 from edgert.models.tensor_spec import TensorSpec
 from edgert.pipeline.model_plan import has_batch_axis
+from edgert.pipeline.warm_up import warm_up
 from edgert.schedule.batcher import Batcher, BatchPolicy, Waiting
 from edgert.schedule.route import Route
 from edgert.stats import Latency, LatencySummary, LiveCount
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 Shape = tuple[int, ...]
 
-WARM_UP_TIMEOUT_S = 120.0
 WARNING_INTERVAL_NS = 60_000_000_000  # failed frames are warned of once in this time
 WARM_UP_SIDE = 64  # of the picture, where the engine takes any size
 
@@ -124,7 +123,7 @@ class LoadedModel:
             lane = self._engine.open_lane(self.policy.max_batch, self._lane_done)
             self._lanes.append(lane)
             self._preparers[id(lane)] = self._open_preparer()
-            self._warm_up(lane)
+            warm_up(lane, self.name, self._fill_zeros)
 
     @property
     def lanes(self) -> Sequence[Lane]:
@@ -286,26 +285,6 @@ class LoadedModel:
         if not self._views:
             return part
         return {name: array.reshape(self._views.get(name, array.shape)) for name, array in part.items()}
-
-    def _warm_up(self, lane: Lane) -> None:
-        """Run each buffer set once, so that memory which is too small shows now."""
-        warm: set[int] = set()
-        while (buffers := self._await(lane.acquire)).index not in warm:
-            lane.submit(buffers, self._fill_zeros, None)
-            [done] = self._await(lane.poll)
-            lane.release(buffers)
-            if done.error:
-                raise done.error
-            warm.add(buffers.index)
-        lane.release(buffers)
-
-    def _await(self, ask: Callable[[], T | None]) -> T:
-        deadline = time.monotonic() + WARM_UP_TIMEOUT_S
-        while not (answer := ask()):
-            if time.monotonic() > deadline:
-                raise ModelError(f"Model {self.name}: the engine gave no answer in {WARM_UP_TIMEOUT_S} s.")
-            time.sleep(0.001)
-        return answer
 
     def _fill_zeros(self, buffers: BufferSet) -> None:
         wanted = self._key_preparer.shape_for("bgr8", WARM_UP_SIDE, WARM_UP_SIDE)

@@ -149,7 +149,7 @@ def test_engine_that_does_not_answer_when_it_is_warmed_is_told(monkeypatch):
             self._batches = deque()
             super().close()
 
-    monkeypatch.setattr("edgert.pipeline.loaded_model.WARM_UP_TIMEOUT_S", 0.02)
+    monkeypatch.setattr("edgert.pipeline.warm_up.WARM_UP_TIMEOUT_S", 0.02)
     engine = Engine(lane=Hanging)
     model = make_model(engine)
     with pytest.raises(ModelError, match=r"Model m: the engine gave no answer in 0\.02 s"):
