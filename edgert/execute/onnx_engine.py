@@ -167,7 +167,7 @@ class OnnxBufferSet:
             per_item = needed // max(shape[0], 1) if self._info.batches and shape else needed
             wanted = per_item * self._max_batch if self._info.batches else needed
             self._replace(spec.name, max(wanted, needed))
-        return self._buffers[spec.name].array_u8[:needed].view(dtype).reshape(shape)
+        return self._buffers[spec.name].view_u8[:needed].view(dtype).reshape(shape)
 
     def _replace(self, name: str, size_bytes: int) -> None:
         old = self._buffers.pop(name, None)

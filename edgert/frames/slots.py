@@ -64,7 +64,7 @@ class Slot:
             if len(self._views) >= MAX_VIEWS:
                 self._views.clear()
             size = int(np.prod(shape, dtype=np.int64))
-            view = self._views[shape] = self.buffer.array_u8[:size].reshape(shape)
+            view = self._views[shape] = self.buffer.view_u8[:size].reshape(shape)
         return view
 
     def fit(self, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:

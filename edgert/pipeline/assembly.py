@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
@@ -130,7 +131,7 @@ class Assembly:
         """Return what ended a source, of those that did not end with their last frame."""
         return next((source.failure for source in self._sources.values() if source.failure), None)
 
-    def device_attributes(self) -> dict[str, Any]:
+    def device_attributes(self) -> Mapping[str, Any]:
         """Return what the device says of itself."""
         return self._driver.attributes()
 
