@@ -32,10 +32,12 @@ signals: TERM and INT drain and stop, a second one forces; HUP reloads the model
   edgert models door.toml --unload coco""",
     "doctor": """examples:
   edgert doctor
-  edgert doctor --run                      run a tiny engine through the whole line""",
+  edgert doctor --run                      run a tiny engine through the whole line
+  edgert doctor --memory                   time the kinds of memory that the device has""",
     "inspect": """examples:
   edgert inspect store/coco
-  edgert inspect store/coco/1/model.onnx""",
+  edgert inspect store/coco/1/model.plan --layers
+  edgert inspect --allocations http://127.0.0.1:8000   who holds memory in a running service""",
     "demo": """examples:
   edgert demo
   edgert demo --seconds 60 --snapshots pictures
@@ -120,13 +122,19 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", action="store_true", help="run a tiny engine through the whole line")
+    test = parser.add_mutually_exclusive_group()
+    test.add_argument("--run", action="store_true", help="run a tiny engine through the whole line")
+    test.add_argument("--memory", action="store_true", help="time the kinds of memory that the device has")
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "path", type=Path, metavar="PATH", help="a model's folder in a store, or an engine file"
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "path", type=Path, nargs="?", metavar="PATH", help="a model's folder in a store, or an engine file"
     )
+    what.add_argument("--allocations", metavar="URL", help="ask a running service who holds memory")
+    parser.add_argument("--events", type=int, default=20, help="how many allocations to list (default 20)")
+    parser.add_argument("--layers", action="store_true", help="list the engine's layers")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -204,15 +212,19 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from edgert.doctor import examine, run_test
+    from edgert.doctor import examine, examine_memory, run_test
 
+    if options.memory:
+        return examine_memory()
     return run_test() if options.run else examine()
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from edgert.inspect import inspect_path
+    from edgert.inspect import inspect_allocations, inspect_path
 
-    return inspect_path(options.path, as_json=options.json)
+    if options.allocations:
+        return inspect_allocations(options.allocations, events=options.events, as_json=options.json)
+    return inspect_path(options.path, as_json=options.json, with_layers=options.layers)
 
 
 def _demo(options: argparse.Namespace) -> int:

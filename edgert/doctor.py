@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,8 +21,11 @@ import numpy as np
 
 from edgert import __version__
 from edgert.device.board import board_facts
+from edgert.device.driver import Driver
 from edgert.device.host import HostDriver
-from edgert.errors import EdgertError, ModelError
+from edgert.device.measure import Measured, MemoryTiming, measure_memory
+from edgert.device.placement import MemoryPlan, obstacle, plan_memory
+from edgert.errors import DeviceError, EdgertError, ModelError
 from edgert.exit_codes import ExitCode
 from edgert.stats import proportional_set_bytes
 
@@ -89,6 +93,23 @@ def run_test() -> ExitCode:
     return ExitCode.OK
 
 
+def examine_memory() -> ExitCode:
+    """Time each kind of memory on the GPU, on the host where there is none, and print it beside the choice.
+
+    Raises:
+        DeviceError: the GPU is there, and failed.
+    """
+    with ExitStack() as undo:
+        driver: Driver = HostDriver()
+        try:
+            driver = undo.enter_context(_open_gpu())
+        except DeviceError as error:
+            print(f"no GPU: {error}")
+        for line in _timed(driver):
+            print(line)
+    return ExitCode.OK
+
+
 def _sections() -> Iterator[tuple[str, Iterator[str]]]:
     yield (
         "edgert",
@@ -101,6 +122,7 @@ def _sections() -> Iterator[tuple[str, Iterator[str]]]:
     )
     yield "machine", _machine()
     yield "board", (f"{name}: {value}" for name, value in board_facts().items())
+    yield "device", _device()
     yield "libraries", (_module_line(*library) for library in _LIBRARIES)
     yield "OpenCV", _opencv()
     yield "engines", (_module_line(*engine) for engine in _ENGINES)
@@ -119,12 +141,92 @@ def _machine() -> Iterator[str]:
     yield f"{_SHM}: {shm.f_bavail * shm.f_frsize >> 20} MiB free"
 
 
+@contextmanager
+def _open_gpu() -> Iterator[Driver]:
+    """Open the GPU. Raises DeviceError, saying why there is none."""
+    try:
+        from edgert.device.cuda import CudaDriver
+    except Exception as error:  # a broken library may raise anything, and it is what we report
+        raise DeviceError(f"{_first_line(error)}. pip install 'edgert[cuda]'") from error
+    driver = CudaDriver()
+    driver.open()
+    try:
+        yield driver
+    finally:
+        driver.close()
+
+
+def _device() -> Iterator[str]:
+    try:
+        with _open_gpu() as driver:
+            free, total = driver.memory_info()
+            yield _device_name(driver)
+            yield f"memory {total >> 20} MiB, free {free >> 20} MiB"
+            yield from _plan_lines(plan_memory(driver.attributes()))
+    except DeviceError as error:
+        yield f"no GPU: {error}"
+
+
+def _device_name(driver: Driver) -> str:
+    facts = driver.attributes()
+    capability = facts.get("compute_capability")
+    return f"{facts.get('name', driver.name)}" + (f", compute capability {capability}" if capability else "")
+
+
+def _plan_lines(plan: MemoryPlan) -> Iterator[str]:
+    copied = {True: ", copied once", False: ", in place"}
+    yield f"slots: {plan.slots.value}{copied[plan.is_staged]}"
+    yield f"outputs: {plan.outputs.value}{copied[plan.outputs_are_staged]}"
+    yield f"because {plan.reason}"
+
+
+def _timed(driver: Driver) -> list[str]:
+    plan = plan_memory(driver.attributes())
+    measured = measure_memory(driver, plan)
+    columns = f"{'memory':12} {'host writes':>15} {'device reads':>15} {'a 1080p frame':>15}"
+    return [
+        _device_name(driver),
+        *(f"  {line}" for line in _plan_lines(plan)),
+        f"  {columns}",
+        *(f"  {_timing_line(timing)}" for timing in measured.timings),
+        *(f"  {line}" for line in _refusal_lines(measured.refused)),
+        _verdict(driver, plan, measured),
+    ]
+
+
+def _timing_line(timing: MemoryTiming) -> str:
+    rates = f"{timing.host_write_gb_s:10.2f} GB/s {timing.device_read_gb_s:10.2f} GB/s"
+    return f"{timing.choice:12} {rates} {timing.frame_ms:12.3f} ms{'  chosen' if timing.is_chosen else ''}"
+
+
+def _refusal_lines(refused: dict[str, str]) -> Iterator[str]:
+    for reason in dict.fromkeys(refused.values()):
+        choices = ", ".join(choice for choice, of_choice in refused.items() if of_choice == reason)
+        yield f"not timed: {choices}: {reason}"
+
+
+def _verdict(driver: Driver, plan: MemoryPlan, measured: Measured) -> str:
+    better = measured.better()
+    if better is None:
+        return f"The choice, {plan.choice}, is as fast as any other here."
+    refusal = obstacle(driver.attributes(), better.choice)
+    if refusal:
+        return f"{better.choice} is faster here than {plan.choice}, but cannot serve: {refusal}."
+    return (
+        f"{better.choice} is faster here than the choice, {plan.choice}. To use it, write in the pipeline "
+        f'file: [service] memory = "{better.choice}"'
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", maxsplit=1)[0]
+
+
 def _module_line(module: str, use: str, remedy: str) -> str:
     try:
         imported = importlib.import_module(module)
     except Exception as error:  # noqa: BLE001 - a broken library may raise anything, and it is what we report
-        reason = str(error).split("\n", maxsplit=1)[0]
-        return f"{module:18} no   {use}: {reason}. {remedy}"
+        return f"{module:18} no   {use}: {_first_line(error)}. {remedy}"
     return f"{module:18} {_version(imported):12} {use}"
 
 

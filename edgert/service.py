@@ -112,11 +112,17 @@ class Service:
             raise ModelError(f"Model {model!r} is not loaded.")
         self._assembly.models.unload(model)
 
+    def allocations(self) -> dict[str, Any]:
+        """Return who holds how much memory, and the newest allocations and releases."""
+        tree: dict[str, Any] = msgspec.to_builtins(self._assembly.allocations())
+        return tree
+
     # The three calls that `run` makes.
 
     def _start(self, undo: ExitStack) -> bool:
         """Open everything; False if a stop was asked for before it was done."""
         started = time.monotonic()
+        self._assembly.open_device(undo)
         self._assembly.open_sinks(undo)
         self._announce_state("init")
         self._assembly.open_line(undo)

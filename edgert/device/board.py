@@ -6,6 +6,8 @@ import ctypes
 import re
 from pathlib import Path
 
+import msgspec
+
 _MODEL = Path("/proc/device-tree/model")
 _L4T = Path("/etc/nv_tegra_release")
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -24,21 +26,34 @@ def board_facts() -> dict[str, str]:
     return facts
 
 
-def cuda_driver_state() -> str:
-    """Return the CUDA version that the driver supports, or why there is none.
+class CudaDriverProbe(msgspec.Struct, frozen=True):
+    """What the CUDA driver answered."""
+
+    version: tuple[int, int] | None  # the newest CUDA that it supports; None: it cannot be used
+    problem: str = ""  # why not
+
+
+def probe_cuda_driver() -> CudaDriverProbe:
+    """Ask the CUDA driver whether it works. It takes no context and no memory on the GPU.
 
     Asked through the C library, because TensorRT crashes the process where the driver is absent.
     """
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return "none (libcuda.so.1 is not there)"
-    status = library.cuInit(0)
-    if status:
-        return f"unusable (cuInit returned {status})"
+        return CudaDriverProbe(None, "none (libcuda.so.1 is not there)")
+    if status := library.cuInit(0):
+        return CudaDriverProbe(None, f"unusable (cuInit returned {status})")
     version = ctypes.c_int()
-    status = library.cuDriverGetVersion(ctypes.byref(version))
-    return f"{version.value // 1000}.{version.value % 1000 // 10}" if not status else f"error {status}"
+    if status := library.cuDriverGetVersion(ctypes.byref(version)):
+        return CudaDriverProbe(None, f"error {status}")
+    return CudaDriverProbe((version.value // 1000, version.value % 1000 // 10))
+
+
+def cuda_driver_state() -> str:
+    """Return the CUDA version that the driver supports, or why there is none."""
+    probe = probe_cuda_driver()
+    return ".".join(map(str, probe.version)) if probe.version else probe.problem
 
 
 def _read(path: Path) -> str:

@@ -53,6 +53,9 @@ class Stream(Protocol):
     def copy(self, destination: int, source: int, size_bytes: int) -> None:
         """Copy between any two addresses that are the device's, pinned or managed."""
 
+    def zero(self, destination: int, size_bytes: int) -> None:
+        """Set bytes to zero."""
+
     def record(self, event: Event) -> None:
         """Set the mark behind everything enqueued so far."""
 

@@ -60,6 +60,10 @@ class HostStream:
         """Copy bytes now."""
         ctypes.memmove(destination, source, size_bytes)
 
+    def zero(self, destination: int, size_bytes: int) -> None:
+        """Set bytes to zero now."""
+        ctypes.memset(destination, 0, size_bytes)
+
     def record(self, event: Event) -> None:
         """Note the time."""
         assert isinstance(event, HostEvent)  # noqa: S101 - events of one driver

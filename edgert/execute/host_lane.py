@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import ClassVar, Protocol
 
 from edgert.errors import BusyError, ClosedError, EdgertError, ModelError
-from edgert.execute.engine import BufferSet, Completed, Fill
+from edgert.execute.engine import BufferSet, Completed, Fill, OnRead
 from edgert.stats import LiveCount
 
 
@@ -34,7 +34,7 @@ class HostLane:
         self._free = deque(sets)
         self._is_running = False
         self._is_closed = False
-        self._work: SimpleQueue[tuple[RunnableBufferSet, Fill, object] | None] = SimpleQueue()
+        self._work: SimpleQueue[tuple[RunnableBufferSet, Fill, object, OnRead] | None] = SimpleQueue()
         self._done: deque[Completed] = deque()
         self._on_done = on_done
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -47,7 +47,7 @@ class HostLane:
             return None
         return self._free.popleft()
 
-    def submit(self, buffers: BufferSet, fill: Fill, tag: object) -> None:
+    def submit(self, buffers: BufferSet, fill: Fill, tag: object, on_read: OnRead = lambda: None) -> None:
         """Hand the batch to the worker. Raises BusyError, ClosedError."""
         if self._is_closed:
             raise ClosedError("The lane was closed.")
@@ -55,7 +55,7 @@ class HostLane:
             raise BusyError("The lane runs one batch at a time.")
         acquired = self._acquired(buffers)
         self._is_running = True
-        self._work.put((acquired, fill, tag))
+        self._work.put((acquired, fill, tag, on_read))
 
     def poll(self) -> list[Completed]:
         """Return what completed since the last call."""
@@ -63,6 +63,10 @@ class HostLane:
         while self._done:
             done.append(self._done.popleft())
         return done
+
+    def look_ns(self, now_ns: int) -> int | None:
+        """Return None: the worker says when it is done."""
+        return None
 
     def release(self, buffers: BufferSet) -> None:
         """Make the buffer set free again. Raises BusyError."""
@@ -99,12 +103,15 @@ class HostLane:
             self._on_done()
 
 
-def run_batch(buffers: RunnableBufferSet, fill: Fill, tag: object) -> Completed:
+def run_batch(buffers: RunnableBufferSet, fill: Fill, tag: object, on_read: OnRead) -> Completed:
     """Fill and run; any exception becomes the batch's error, so that the thread lives on."""
     started = filled = time.monotonic_ns()
     error: EdgertError | None = None
     try:
-        fill(buffers)
+        try:
+            fill(buffers)
+        finally:
+            on_read()
         filled = time.monotonic_ns()
         buffers.run()
     except EdgertError as known:

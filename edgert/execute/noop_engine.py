@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from edgert.execute.engine import EngineInfo, Lane
+from edgert.execute.engine import DEFAULT_LANE, EngineDetails, EngineInfo, Lane, LaneOptions
 from edgert.execute.host_lane import HostLane
 from edgert.frames.result import Array
 from edgert.models.tensor_spec import TensorSpec
@@ -25,10 +25,24 @@ class NoopEngine:
         batches = all(spec.shape and spec.shape[0] == -1 for spec in (*inputs, *outputs))
         self.info = EngineInfo("noop", inputs, outputs, batches)
 
-    def open_lane(self, max_batch: int, on_done: Callable[[], None]) -> Lane:
+    def open_lane(
+        self, max_batch: int, on_done: Callable[[], None], options: LaneOptions = DEFAULT_LANE
+    ) -> Lane:
         """Return a lane with a worker as every host lane has, so that its hand-over is measured too."""
         sets = [NoopBufferSet(index, self.info, max(max_batch, 1)) for index in range(_SETS_PER_LANE)]
         return HostLane(sets, on_done, "lane:noop")
+
+    @property
+    def is_driven(self) -> bool:
+        """False: its lanes have workers."""
+        return False
+
+    def warmed(self) -> None:
+        """Do nothing: nothing was compiled."""
+
+    def details(self) -> EngineDetails:
+        """Return nothing: there is no file."""
+        return EngineDetails()
 
     def close(self) -> None:
         """Do nothing."""
@@ -36,6 +50,8 @@ class NoopEngine:
 
 class NoopBufferSet:
     """Zeroed arrays for `max_batch` items; variable sides count as 1."""
+
+    stream = None  # filled on the lane\'s own thread
 
     def __init__(self, index: int, info: EngineInfo, max_batch: int) -> None:
         self.index = index

@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from edgert.device.memory import Buffer
 from edgert.errors import EngineMismatchError, ModelError
-from edgert.execute.engine import EngineInfo, Lane
+from edgert.execute.engine import DEFAULT_LANE, EngineDetails, EngineInfo, Lane, LaneOptions
 from edgert.execute.host_lane import HostLane
 from edgert.frames.result import Array
 from edgert.models.tensor_spec import TensorSpec
@@ -61,7 +61,9 @@ class OnnxEngine:
         batches = all(spec.shape and spec.shape[0] == -1 for spec in (*inputs, *outputs))
         self.info = EngineInfo("onnxruntime", inputs, outputs, batches)
 
-    def open_lane(self, max_batch: int, on_done: Callable[[], None]) -> Lane:
+    def open_lane(
+        self, max_batch: int, on_done: Callable[[], None], options: LaneOptions = DEFAULT_LANE
+    ) -> Lane:
         """Return a lane with its own buffers. Raises OutOfDeviceMemoryError."""
         if self._session is None:
             raise ModelError(f"{self._file}: the engine was closed.")
@@ -70,6 +72,18 @@ class OnnxEngine:
             for index in range(_SETS_PER_LANE)
         ]
         return HostLane(sets, on_done, f"lane:{self._file.parent.parent.name}")
+
+    @property
+    def is_driven(self) -> bool:
+        """False: its lanes have workers."""
+        return False
+
+    def warmed(self) -> None:
+        """Do nothing: nothing was compiled."""
+
+    def details(self) -> EngineDetails:
+        """Return nothing: onnxruntime does not say."""
+        return EngineDetails()
 
     def close(self) -> None:
         """Drop the session; onnxruntime frees the weights with it."""
@@ -97,6 +111,8 @@ def load_onnx_engine(file: Path, threads: int, allocate: Allocate) -> OnnxEngine
 
 class OnnxBufferSet:
     """Inputs and outputs for up to `max_batch` items, bound to the session once for each shape."""
+
+    stream = None  # filled on the lane\'s own thread
 
     def __init__(
         self, index: int, session: ort.InferenceSession, info: EngineInfo, max_batch: int, allocate: Allocate

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 import numpy as np
@@ -41,10 +41,17 @@ class RingStatistics(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class Mirror(Protocol):
+    """Memory of a device that goes with a slot."""
+
+    def close(self) -> None:
+        """Free it. Nobody reads it any more."""
+
+
 class Slot:
     """Room for one frame. Only its ring changes its state."""
 
-    __slots__ = ("_ring", "_views", "buffer", "claims", "index", "state")
+    __slots__ = ("_ring", "_views", "buffer", "claims", "generation", "index", "mirror", "state")
     live: ClassVar[LiveCount] = LiveCount("claimed slot")
 
     def __init__(self, ring: SlotRing, index: int) -> None:
@@ -52,7 +59,9 @@ class Slot:
         self._views: dict[tuple[int, ...], np.ndarray[Any, np.dtype[np.uint8]]] = {}
         self.buffer: Buffer | None = None
         self.claims = 0
+        self.generation = 0  # which frame this is, of all that were written here
         self.index = index
+        self.mirror: Mirror | None = None  # the frame's copy on a device, kept by whoever made it
         self.state = SlotState.FREE
 
     def view(self, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -126,6 +135,7 @@ class SlotRing:
             slot = self._free.pop()
             self._peak_used = max(self._peak_used, len(self._slots) - len(self._free))
         slot.state = SlotState.WRITING
+        slot.generation += 1
         Slot.live.opened()
         return slot
 
@@ -202,6 +212,9 @@ class SlotRing:
     @staticmethod
     def _drop_buffer(slot: Slot) -> None:
         slot.forget_views()
+        mirror, slot.mirror = slot.mirror, None
+        if mirror is not None:
+            mirror.close()
         if slot.buffer is not None:
             slot.buffer.free()
             slot.buffer = None

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any, Protocol
 
 from edgert.capture.state import SourceState
-from edgert.device.host import HostDriver
+from edgert.device.allocations import AllocationReport, report_allocations
 from edgert.device.memory import Budget
+from edgert.device.opened import OpenDevice, open_device
 from edgert.models.store import ModelVersion
 from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.link import Link
@@ -50,15 +51,22 @@ class Assembly:
         self._file = file
         self._observer = observer
         self._started = time.monotonic()
-        self._driver = HostDriver(Budget(file.options.service.memory_mb << 20))
+        self._budget = Budget(file.options.service.memory_mb << 20)
         self._sinks: dict[str, Sink] = {}
         self._taps: dict[str, Tap] = {}
         self._tap_copies = CopyCounts()
         self._sources: dict[str, RunningSource] = {}
         self._links = {name: self._make_links(name) for name in file.options.sources}
         self._threads = 1
+        self.device: OpenDevice
         self.pipeline: Pipeline
         self.models: ModelSet
+
+    def open_device(self, undo: ExitStack) -> None:
+        """Take the device that the models need. Raises DeviceError, ConfigError."""
+        forced = self._file.options.service.memory
+        self.device = open_device(self._file.device_name, self._budget, forced)
+        undo.callback(self.device.close)
 
     def open_sinks(self, undo: ExitStack) -> None:
         """Open every sink. Raises ConfigError."""
@@ -75,7 +83,9 @@ class Assembly:
     def open_line(self, undo: ExitStack) -> None:
         """Start scheduling and decoding. Raises ConfigError."""
         tap = next(iter(self._taps.values()), None)
-        self.pipeline = pipeline = Pipeline(self._links, list(self._sinks.values()), tap)
+        self.pipeline = pipeline = Pipeline(
+            self._links, list(self._sinks.values()), tap, self.device.driver.current
+        )
         self.models = pipeline.models = ModelSet(
             pipeline.scheduler, self._open_model, pipeline.attach, pipeline.drop, self._observer.model_changed
         )
@@ -98,7 +108,7 @@ class Assembly:
                 options,
                 self._links[name],
                 self.pipeline,
-                self._driver.allocate,
+                self.device.slots_of(f"source {name}"),
                 ResultEncoder(self._file.options.node, self.boot),
                 self._file.document.path.parent,
                 partial(self._observer.source_changed, name),
@@ -128,12 +138,18 @@ class Assembly:
         return all(source.state == "ended" for source in self._sources.values())
 
     def failure(self) -> Exception | None:
-        """Return what ended a source, of those that did not end with their last frame."""
-        return next((source.failure for source in self._sources.values() if source.failure), None)
+        """Return what nothing goes on after: a lost device, or what ended a source before its last frame."""
+        return self.pipeline.failure or next(
+            (source.failure for source in self._sources.values() if source.failure), None
+        )
 
     def device_attributes(self) -> Mapping[str, Any]:
         """Return what the device says of itself."""
-        return self._driver.attributes()
+        return self.device.driver.attributes()
+
+    def allocations(self) -> AllocationReport:
+        """Return who holds how much memory, and the newest allocations."""
+        return report_allocations(self._budget)
 
     def runtimes(self) -> dict[str, str]:
         """Return which runtime runs each model that is loaded."""
@@ -145,7 +161,7 @@ class Assembly:
 
     def report(self) -> Report:
         """Return all counts."""
-        budget = self._driver.budget
+        budget = self._budget
         return Report(
             self._file.options.node,
             self.boot,
@@ -175,7 +191,7 @@ class Assembly:
         return ModelReport(state.state, state.reason, versions)
 
     def _open_model(self, plan: ModelPlan, version: ModelVersion) -> LoadedModel:
-        return open_model(plan, version, self._threads, self._driver.allocate)
+        return open_model(plan, version, self.device, self._threads)
 
     def _make_links(self, source: str) -> list[Link]:
         options = self._file.options.sources[source]

@@ -11,11 +11,12 @@ import msgspec
 
 from edgert.capture.options import SourceOptions
 from edgert.config import Document, Options
-from edgert.device.host import HostDriver
+from edgert.device.opened import DeviceName
 from edgert.errors import ConfigError, EdgertError
+from edgert.models.runtime import FAMILY_OF_RUNTIME, TENSORRT
 from edgert.models.store import ModelStore
 from edgert.pipeline.model_plan import ModelPlan, plan_model
-from edgert.pipeline.open_model import build_model
+from edgert.pipeline.open_model import check_model
 from edgert.publish.factory import check_sink
 from edgert.publish.options import SinkOptions, TapOptions
 from edgert.publish.topics import check_name
@@ -39,7 +40,8 @@ class ServiceOptions(Options, frozen=True, kw_only=True):
     stats_s: Seconds = 10.0  # how often statistics are published; 0: never
     log: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    memory_mb: Annotated[int, msgspec.Meta(ge=0)] = 0  # budget for slots and tensors; 0: no limit
+    memory_mb: Annotated[int, msgspec.Meta(ge=0)] = 0  # budget for slots, tensors and engines; 0: no limit
+    memory: Literal["", "mapped", "registered", "managed", "staged"] = ""  # of slots; empty: by the device
 
 
 class PipelineOptions(Options, frozen=True, kw_only=True):
@@ -145,11 +147,17 @@ class PipelineFile:
         except ConfigError as error:
             raise self._error(f"sinks.{name}: {error}") from error
 
+    @property
+    def device_name(self) -> DeviceName:
+        """The device that the models' engines need."""
+        runtimes = {self.plan(name).runtime for name in self.model_names}
+        return "cuda" if any(FAMILY_OF_RUNTIME[runtime] is TENSORRT for runtime in runtimes) else "host"
+
     def _check_model(self, model: str, opens_engine: bool) -> None:
         plan = self.plan(model)
         plan.check()
         for version in plan.entry.chosen_versions() if opens_engine else ():
-            build_model(plan, version, 1, HostDriver().allocate).close()
+            check_model(plan, version)
 
     def _check_clip(self, source: SourceOptions) -> None:
         spec = source.spec()

@@ -4,51 +4,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import msgspec
 
 from edgert.decode.decoder import Decoder
-from edgert.errors import EdgertError, FrameError, ModelError
-from edgert.execute.engine import BufferSet, Completed, Engine, Lane
+from edgert.errors import EdgertError, ModelError
+from edgert.execute.engine import DEFAULT_LANE, BufferSet, Completed, Engine, Lane, LaneOptions
 from edgert.frames.frame import Frame
 from edgert.frames.placement import Placement
 from edgert.frames.result import Array, Output
-from edgert.models.tensor_spec import TensorSpec
+from edgert.pipeline.fill import Batch, Filler
 from edgert.pipeline.model_plan import has_batch_axis
 from edgert.pipeline.warm_up import warm_up
 from edgert.schedule.batcher import Batcher, BatchPolicy, Waiting
-from edgert.schedule.route import Route
 from edgert.stats import Latency, LatencySummary, LiveCount
 
 log = logging.getLogger(__name__)
 Shape = tuple[int, ...]
 
 WARNING_INTERVAL_NS = 60_000_000_000  # failed frames are warned of once in this time
-WARM_UP_SIDE = 64  # of the picture, where the engine takes any size
-
-
-class Preparer(Protocol):
-    """What a lane asks of preparation; see `prepare.convert.Preparer`."""
-
-    def shape_for(self, pixel_format: str, height: int, width: int) -> tuple[int, ...]:
-        """Return the tensor shape of one such frame, without the batch axis."""
-
-    def place(self, image: Array, pixel_format: str, item_out: Array) -> Placement:
-        """Write the frame into its place in the tensor."""
-
-
-class Batch(msgspec.Struct, gc=False, eq=False):
-    """Frames that run together, with the routes they came by.
-
-    Placements come as the frames are prepared; a frame that cannot be has the error in its place.
-    """
-
-    routes: list[Route]
-    frames: list[Frame]
-    placements: list[Placement | EdgertError]
 
 
 class FrameTimes(msgspec.Struct, frozen=True):
@@ -85,10 +62,10 @@ class LoadedModel:
         version: int,
         engine: Engine,
         decoder: Decoder,
-        open_preparer: Callable[[], Preparer],
+        open_filler: Callable[[], Filler],
         policy: BatchPolicy,
-        image_input: TensorSpec,
         views: Mapping[str, Shape],
+        lane_options: LaneOptions = DEFAULT_LANE,
     ) -> None:
         self.name = name
         self.version = version
@@ -101,15 +78,12 @@ class LoadedModel:
         self._decoded = 0  # written by the decode thread
         self._engine = engine
         self._decoder = decoder
-        self._open_preparer = open_preparer
-        self._preparers: dict[int, Preparer] = {}
-        self._key_preparer = open_preparer()
-        self._image_input = image_input
+        self._open_filler = open_filler
+        self._fillers: dict[int, Filler] = {}
+        self._key_filler = open_filler()
+        self._lane_options = lane_options
         self._has_batch_axis = has_batch_axis(engine.info)
         self._views = views  # how tensors look from outside that the engine has in another shape
-        first = 1 if self._has_batch_axis else 0
-        self._engine_item = image_input.shape[first:]
-        self._item = views.get(image_input.name, self._engine_item)
         self._frames = self._batches = self._failed = 0
         self._undecodable = 0  # written by the decode thread
         self._prepare_frame_ns = self._execute_frame_ns = self._decode_frame_ns = 0
@@ -120,15 +94,21 @@ class LoadedModel:
     def open_lanes(self, count: int) -> None:
         """Open lanes and run them, so that the first frame meets no cold engine."""
         for _ in range(count):
-            lane = self._engine.open_lane(self.policy.max_batch, self._lane_done)
+            lane = self._engine.open_lane(self.policy.max_batch, self._lane_done, self._lane_options)
             self._lanes.append(lane)
-            self._preparers[id(lane)] = self._open_preparer()
-            warm_up(lane, self.name, self._fill_zeros)
+            filler = self._fillers[id(lane)] = self._open_filler()
+            warm_up(lane, self.name, partial(filler.fill_zeros, count=self.policy.max_batch))
+        self._engine.warmed()
 
     @property
     def lanes(self) -> Sequence[Lane]:
         """Lanes that are open."""
         return self._lanes
+
+    @property
+    def is_driven(self) -> bool:
+        """Only the scheduler's thread may submit to its lanes."""
+        return self._engine.is_driven
 
     @property
     def runtime(self) -> str:
@@ -137,13 +117,13 @@ class LoadedModel:
 
     def batch_key(self, frame: Frame) -> Hashable:
         """Return what frames must have in common to share a batch: the shape of their tensor."""
-        return self._key_preparer.shape_for(frame.format, frame.height, frame.width)
+        return self._key_filler.shape_for(frame.format, frame.height, frame.width)
 
     def submit(self, lane: Lane, buffers: BufferSet, waiting: list[Waiting]) -> None:
-        """Start a batch; the frames' slots are released as soon as they are prepared."""
+        """Start a batch; the frames' slots are released as soon as they have been read."""
         self._submitted += 1
         batch = Batch([route for route, _ in waiting], [frame for _, frame in waiting], [])
-        lane.submit(buffers, partial(self._fill, self._preparers[id(lane)], batch), batch)
+        lane.submit(buffers, partial(self._fillers[id(lane)].fill, batch), batch, batch.release_slots)
 
     def complete(self, lane: Lane, completed: Completed) -> None:
         """Count the batch and hand it on."""
@@ -247,54 +227,9 @@ class LoadedModel:
     def _lane_done(self) -> None:
         self.on_done()
 
-    def _fill(self, preparer: Preparer, batch: Batch, buffers: BufferSet) -> None:
-        try:
-            self._place_all(preparer, batch, buffers)
-        finally:
-            for frame in batch.frames:
-                frame.slot.release()
-
-    def _place_all(self, preparer: Preparer, batch: Batch, buffers: BufferSet) -> None:
-        first = batch.frames[0]
-        item_shape = preparer.shape_for(first.format, first.height, first.width)
-        self._demand_fitting(first, item_shape)
-        tensor = self._tensor(buffers, len(batch.frames), item_shape)
-        for place, frame in zip(tensor, batch.frames, strict=False):
-            frame.slot.begin_read()
-            batch.placements.append(_place(preparer, frame, place))
-
-    def _demand_fitting(self, frame: Frame, item_shape: Shape) -> None:
-        """Refuse a batch that the engine cannot take before its tensor is allocated."""
-        if not all(own in (-1, side) for own, side in zip(self._item, item_shape, strict=True)):
-            raise FrameError(
-                f"A frame of {frame.width}x{frame.height} becomes a tensor of {list(item_shape)}; "
-                f"model {self.name} takes {list(self._item)}."
-            )
-
-    def _tensor(self, buffers: BufferSet, count: int, item_shape: tuple[int, ...]) -> Iterable[Array]:
-        """Return the places of the batch's frames in the input tensor."""
-        name = self._image_input.name
-        axis = (count if self._engine.info.batches else self.policy.max_batch,) * self._has_batch_axis
-        engine_item = self._engine_item if name in self._views else item_shape
-        tensor = buffers.inputs({name: axis + engine_item})[name].reshape(axis + item_shape)
-        return tensor if self._has_batch_axis else [tensor]
-
     def _part(self, outputs: Mapping[str, Array], index: int) -> Mapping[str, Array]:
         """Return one frame's part of each output."""
         part = {name: array[index] for name, array in outputs.items()} if self._has_batch_axis else outputs
         if not self._views:
             return part
         return {name: array.reshape(self._views.get(name, array.shape)) for name, array in part.items()}
-
-    def _fill_zeros(self, buffers: BufferSet) -> None:
-        wanted = self._key_preparer.shape_for("bgr8", WARM_UP_SIDE, WARM_UP_SIDE)
-        item_shape = tuple(want if side < 0 else side for side, want in zip(self._item, wanted, strict=True))
-        for place in self._tensor(buffers, self.policy.max_batch, item_shape):
-            place[...] = 0
-
-
-def _place(preparer: Preparer, frame: Frame, item_out: Array) -> Placement | EdgertError:
-    try:
-        return preparer.place(frame.image(), frame.format, item_out)
-    except EdgertError as error:  # of this frame; the others of its batch go on
-        return error

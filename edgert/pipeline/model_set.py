@@ -138,7 +138,7 @@ class ModelSet:
         old = [model for model in self.loaded() if model.name == name]
         for model in models:
             model.batcher = Batcher(model.policy, self._on_drop, model.batch_key)
-            model.on_done = self._scheduler.look_now
+            model.on_done = self._scheduler.wake if model.is_driven else self._scheduler.look_now
             self._attach(model)
             self._scheduler.add(model)
         kept = {ref: model for ref, model in self._current.items() if ref.partition("/")[0] != name}

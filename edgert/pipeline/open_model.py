@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
+from typing import cast
 
 import msgspec
 
-from edgert.device.memory import Buffer
+from edgert.device.opened import OpenDevice, open_device
 from edgert.errors import ConfigError, ModelError
-from edgert.execute.engine import Engine, EngineInfo
+from edgert.execute.engine import Engine, EngineInfo, LaneOptions
 from edgert.execute.noop_engine import NoopEngine
+from edgert.execute.plan_check import check_plan_file
+from edgert.execute.tensorrt_bindings import TensorRTRuntime
 from edgert.models.completion import complete
 from edgert.models.model_config import ModelConfig, TensorConfig
+from edgert.models.runtime import FAMILY_OF_RUNTIME, TENSORRT
 from edgert.models.store import ModelVersion
 from edgert.models.tensor_spec import TensorSpec
-from edgert.pipeline.loaded_model import LoadedModel, Preparer
+from edgert.pipeline.fill import DeviceFiller, DevicePreparer, Filler, HostFiller, InputLayout, Preparer
+from edgert.pipeline.loaded_model import LoadedModel
 from edgert.pipeline.model_plan import ModelPlan, has_batch_axis, told_of
 from edgert.prepare.skip import SkipPreparer
+from edgert.prepare.upload import Uploader
 from edgert.schedule.batcher import BatchPolicy
 
-Allocate = Callable[[int], Buffer]
 
-
-def open_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: Allocate) -> LoadedModel:
+def open_model(plan: ModelPlan, version: ModelVersion, device: OpenDevice, threads: int) -> LoadedModel:
     """Load one version, check it against its configuration, and run every lane once.
 
     Raises:
@@ -31,17 +36,18 @@ def open_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: A
         OutOfDeviceMemoryError: the lanes' buffers do not fit.
     """
     with ExitStack() as undo:
-        model = build_model(plan, version, threads, allocate)
+        model = build_model(plan, version, device, threads)
         undo.callback(model.close)
-        model.open_lanes(plan.lanes)
+        with device.driver.current():
+            model.open_lanes(plan.lanes)
         undo.pop_all()
         return model
 
 
-def build_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: Allocate) -> LoadedModel:
+def build_model(plan: ModelPlan, version: ModelVersion, device: OpenDevice, threads: int) -> LoadedModel:
     """Load one version and check that all of it fits together, without a lane. Raises ModelError."""
     with ExitStack() as undo:
-        engine = load_engine(plan, version, threads, allocate)
+        engine = load_engine(plan, version, device, threads)
         undo.callback(engine.close)
         info = engine.info
         config = complete(plan.entry.config, info.inputs, info.outputs, info.batches)
@@ -50,21 +56,22 @@ def build_model(plan: ModelPlan, version: ModelVersion, threads: int, allocate: 
         decoder = plan.open_decoder(_viewed(info, views))
         item_shape = views.get(image_input.name) or image_input.shape[1 if has_batch_axis(info) else 0 :]
         policy = _policy(config, info, is_derived=plan.entry.config.max_batch_size is None)
+        layout = _input_layout(plan, info, image_input, item_shape, policy)
         model = LoadedModel(
             plan.entry.name,
             version.number,
             engine,
             decoder,
-            lambda: _open_preparer(plan, item_shape, image_input.dtype, info.runtime),
+            partial(_open_filler, plan, layout, engine, device),
             policy,
-            image_input,
             views,
+            lane_options_of(plan),
         )
         undo.pop_all()
         return model
 
 
-def load_engine(plan: ModelPlan, version: ModelVersion, threads: int, allocate: Allocate) -> Engine:
+def load_engine(plan: ModelPlan, version: ModelVersion, device: OpenDevice, threads: int) -> Engine:
     """Load a version's engine file with the runtime that the plan names. Raises ModelError, ConfigError."""
     if plan.runtime == "noop":
         return _noop_engine(plan.entry.config)
@@ -74,8 +81,68 @@ def load_engine(plan: ModelPlan, version: ModelVersion, threads: int, allocate: 
             from edgert.execute.onnx_engine import load_onnx_engine  # its import takes a third of a second
         except ImportError as error:
             raise ConfigError(f"{file}: needs onnxruntime. Run: pip install 'edgert[host]'") from error
+        allocate = partial(device.driver.allocate, owner=f"model {plan.entry.name}")
         return load_onnx_engine(file, plan.settings.engine.threads or threads, allocate)
-    raise ConfigError(f"{file}: runtime {plan.runtime!r} is not built into this version of edgert.")
+    from edgert.execute.tensorrt_engine import load_tensorrt_engine
+
+    return load_tensorrt_engine(
+        file, cast("TensorRTRuntime", plan.runtime), plan.settings.engine, device, f"model {plan.entry.name}"
+    )
+
+
+def check_model(plan: ModelPlan, version: ModelVersion) -> None:
+    """Check that a version's parts fit together, without a GPU.
+
+    An engine of the host is loaded for it; of one for a GPU only the file's header and manifest are read.
+    """
+    if FAMILY_OF_RUNTIME[plan.runtime] is TENSORRT:
+        check_plan_file(plan.entry.engine_file(version), plan.runtime, plan.settings.engine)
+        return
+    device = open_device("host")
+    build_model(plan, version, device, 1).close()
+
+
+def lane_options_of(plan: ModelPlan) -> LaneOptions:
+    """Return what edgert.toml says of the model's lanes."""
+    engine = plan.settings.engine
+    return LaneOptions(engine.graphs, engine.priority, engine.scratch_group)
+
+
+def _input_layout(
+    plan: ModelPlan,
+    info: EngineInfo,
+    image_input: TensorSpec,
+    item_shape: tuple[int, ...],
+    policy: BatchPolicy,
+) -> InputLayout:
+    first = 1 if has_batch_axis(info) else 0
+    return InputLayout(
+        plan.entry.name,
+        image_input.name,
+        image_input.dtype,
+        item_shape,
+        image_input.shape[first:],
+        has_batch_axis(info),
+        policy.max_batch,
+        info.batches,
+    )
+
+
+def _open_filler(plan: ModelPlan, layout: InputLayout, engine: Engine, device: OpenDevice) -> Filler:
+    if not engine.is_driven:
+        return HostFiller(layout, _open_preparer(plan, layout.item, layout.dtype, engine.info.runtime))
+    uploader = Uploader(device.driver, is_staged=device.memory.is_staged, copies=device.copies)
+    return DeviceFiller(layout, _open_kernels(plan, layout, device), uploader)
+
+
+def _open_kernels(plan: ModelPlan, layout: InputLayout, device: OpenDevice) -> DevicePreparer:
+    from edgert.prepare.kernels import KernelPreparer, load_kernel_image
+
+    facts = device.driver.attributes()
+    major, _, minor = str(facts["compute_capability"]).partition(".")
+    image = load_kernel_image(int(facts["cuda_version"]), (int(major), int(minor)))
+    with told_of(plan.entry.settings.path, "prepare"):
+        return KernelPreparer(plan.settings.prepare, layout.item, layout.dtype, device.driver, image)
 
 
 def _noop_engine(config: ModelConfig) -> NoopEngine:

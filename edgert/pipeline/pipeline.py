@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 
-from edgert.errors import EdgertError, ModelError
+from edgert.errors import DeviceLostError, EdgertError, ModelError
 from edgert.execute.engine import Completed, Lane
 from edgert.frames.frame import Frame
 from edgert.frames.result import Output, Result
+from edgert.pipeline.fill import Batch
 from edgert.pipeline.link import Link
-from edgert.pipeline.loaded_model import Batch, LoadedModel
+from edgert.pipeline.loaded_model import LoadedModel
 from edgert.pipeline.model_set import ModelSet
 from edgert.publish.sink import Sink, Tap
 from edgert.schedule.route import Route
@@ -22,8 +24,16 @@ from edgert.schedule.scheduler import Scheduler
 class Pipeline:
     """Frames enter by `admit` on capture threads; results leave by `Sink.send` on the decode thread."""
 
-    def __init__(self, links: Mapping[str, Sequence[Link]], sinks: Sequence[Sink], tap: Tap | None) -> None:
-        self.scheduler = Scheduler()
+    def __init__(
+        self,
+        links: Mapping[str, Sequence[Link]],
+        sinks: Sequence[Sink],
+        tap: Tap | None,
+        current: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`current` makes the device current for the thread that submits."""
+        self.scheduler = Scheduler(current=current)
+        self.failure: DeviceLostError | None = None  # nothing goes on after it
         self.models: ModelSet
         self._links = {source: {link.model: link for link in own} for source, own in links.items()}
         self._sinks = sinks
@@ -117,6 +127,8 @@ class Pipeline:
         """Decode a batch, give its buffers back, publish."""
         batch = completed.tag
         assert isinstance(batch, Batch)  # noqa: S101 - our own invariant
+        if isinstance(completed.error, DeviceLostError):
+            self.failure = completed.error
         outputs = model.decode(completed, batch)
         lane.release(completed.buffers)
         for route, frame, output in zip(batch.routes, batch.frames, outputs, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +23,9 @@ class LanePort(Protocol):
     def poll(self) -> list[Any]:
         """Return what completed."""
 
+    def look_ns(self, now_ns: int) -> int | None:
+        """Return when to poll next; None if the lane wakes the scheduler itself."""
+
     def release(self, buffers: Any) -> None:
         """Give back a buffer set."""
 
@@ -35,6 +39,10 @@ class ModelPort(Protocol):
     def lanes(self) -> Sequence[LanePort]:
         """Lanes that run this model only."""
 
+    @property
+    def is_driven(self) -> bool:
+        """Only the scheduler's thread may submit to its lanes and poll them."""
+
     def submit(self, lane: Any, buffers: Any, waiting: list[Waiting]) -> None:
         """Start a batch on the lane."""
 
@@ -45,12 +53,17 @@ class ModelPort(Protocol):
 class Scheduler:
     """Runs batches on lanes until stopped. Wake it whenever a frame, a lane or a buffer set is new.
 
-    `clock` returns nanoseconds; `wakes` is where the thread sleeps, so that a test can own both.
+    `clock` returns nanoseconds; `wakes` is where the thread sleeps, so that a test can own both. `current`
+    makes the device current for the thread.
     """
 
     def __init__(
-        self, clock: Callable[[], int] = time.monotonic_ns, wakes: SimpleQueue[None] | None = None
+        self,
+        clock: Callable[[], int] = time.monotonic_ns,
+        wakes: SimpleQueue[None] | None = None,
+        current: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        self._current = current
         self._clock = clock
         self._wakes: SimpleQueue[None] = SimpleQueue() if wakes is None else wakes
         self._is_awake = False
@@ -78,13 +91,13 @@ class Scheduler:
         """Look on the caller's thread, or let the scheduler look if somebody is looking just now.
 
         A lane on the host calls it when its batch is done, so that its own next batch costs no change of
-        threads; for a lane that only one thread may submit to, `wake` is right.
+        threads. Models that only the scheduler's thread may submit to are left to that.
         """
         if not self._lock.acquire(blocking=False):
             self.wake()
             return
         try:
-            due_ns = self._look()
+            due_ns = self._look([model for model in self._models if not model.is_driven])
         finally:
             self._lock.release()
         if due_ns is not None:
@@ -115,18 +128,19 @@ class Scheduler:
 
     def _run(self) -> None:
         due_ns: int | None = None
-        while not self._is_stopping:
-            self._sleep(due_ns)
-            with self._lock:
-                due_ns = self._look()
+        with self._current():
+            while not self._is_stopping:
+                self._sleep(due_ns)
+                with self._lock:
+                    due_ns = self._look(self._models)
 
-    def _look(self) -> int | None:
-        """Collect from all lanes and feed them; return when to look again if nothing wakes us."""
+    def _look(self, models: Sequence[ModelPort]) -> int | None:
+        """Collect from these models' lanes and feed them; return when to look again if nothing wakes us."""
         now_ns = self._clock()
-        for model in self._models:
+        for model in models:
             self._collect(model)
             self._feed(model, now_ns)
-        return self._next_due_ns(now_ns)
+        return self._next_due_ns(models, now_ns)
 
     def _sleep(self, due_ns: int | None) -> None:
         """Wait for a wake or until `due_ns`, unless woken already."""
@@ -137,10 +151,16 @@ class Scheduler:
             return
         self._is_awake = False  # from here on a wake means another look
 
-    def _next_due_ns(self, now_ns: int) -> int | None:
-        """Return when an incomplete batch has to go; those due at `now_ns` wait for a lane instead."""
-        dues = [model.batcher.due_ns() for model in self._models]
-        return min((due for due in dues if due is not None and due > now_ns), default=None)
+    @staticmethod
+    def _next_due_ns(models: Sequence[ModelPort], now_ns: int) -> int | None:
+        """Return when a lane may be done or an incomplete batch has to go.
+
+        Batches due at `now_ns` wait for a lane instead.
+        """
+        dues = [model.batcher.due_ns() for model in models]
+        waiting = [due for due in dues if due is not None and due > now_ns]
+        looks = [lane.look_ns(now_ns) for model in models if model.is_driven for lane in model.lanes]
+        return min((*waiting, *(look for look in looks if look is not None)), default=None)
 
     @staticmethod
     def _collect(model: ModelPort) -> None:

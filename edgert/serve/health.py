@@ -1,4 +1,4 @@
-"""HTTP beside the pipeline: health, metrics and model control."""
+"""HTTP beside the pipeline: health, metrics, allocations and model control."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ class Backend(Protocol):
     def index(self) -> list[dict[str, str]]:
         """Return the models with version, state and reason."""
 
+    def allocations(self) -> dict[str, Any]:
+        """Return who holds how much memory, and the newest allocations and releases."""
+
     def load(self, model: str) -> None:
         """Load or reload a model."""
 
@@ -39,7 +42,7 @@ class Backend(Protocol):
 
 
 class HttpServer:
-    """Answers `/v2/health/live`, `/v2/health/ready`, `/metrics`, `/v2/repository/...`."""
+    """Answers `/v2/health/live`, `/v2/health/ready`, `/metrics`, `/v1/allocations`, `/v2/repository/...`."""
 
     live: ClassVar[LiveCount] = LiveCount("http server")
 
@@ -117,6 +120,7 @@ class _Handler(BoundedHandler):
             ),
             "/v2/repository/index": lambda: self._send_json(200, self.backend.index()),
             "/metrics": self._send_metrics,
+            "/v1/allocations": lambda: self._send_json(200, self.backend.allocations()),
         }
 
     def _change(self, model: str, verb: str) -> None:

@@ -12,6 +12,7 @@ from edgert.errors import BusyError, ClosedError, FrameError, ModelError
 from edgert.execute.noop_engine import NoopEngine
 from edgert.execute.onnx_engine import load_onnx_engine
 from edgert.models.tensor_spec import TensorSpec
+from tests.fakes.device_lane import HostFacing, open_lane
 from tests.fakes.lane import Bell, FakeLane
 
 X, Y = TensorSpec("x", "float32", (-1, 4)), TensorSpec("y", "float32", (-1, 4))
@@ -43,10 +44,12 @@ class Token:
     """Something that a weak reference can watch."""
 
 
-@pytest.fixture(params=["onnx", "noop", "fake"])
+@pytest.fixture(params=["onnx", "noop", "fake", "device"])
 def rig(request):
     if request.param == "fake":
         made = Rig(FakeLane, FakeLane.finish)
+    elif request.param == "device":
+        made = Rig(lambda on_done: HostFacing(open_lane(on_done)))
     elif request.param == "noop":
         made = Rig(lambda on_done: NoopEngine((X,), (Y,)).open_lane(2, on_done))
     else:
@@ -190,6 +193,25 @@ class TestLane:
         del tag
 
         assert watch() is None
+
+    def test_says_when_the_frames_may_be_overwritten_before_the_batch_is_back(self, rig):
+        read = []
+        rig.lane.submit(rig.lane.acquire(), fill_ones, None, lambda: read.append("read"))
+        rig.complete()
+        assert read == ["read"]
+
+    def test_says_so_also_of_a_batch_that_failed(self, rig):
+        def fail(buffers):
+            raise FrameError("bad frame")
+
+        read = []
+        rig.lane.submit(rig.lane.acquire(), fail, None, lambda: read.append("read"))
+        assert rig.complete().error is not None
+        assert read == ["read"]
+
+    def test_asks_to_be_polled_at_no_time_when_nothing_is_in_flight(self, rig):
+        rig.run(fill_ones)
+        assert rig.lane.look_ns(0) is None
 
     def test_closing_completes_the_batch_in_flight(self, rig):
         rig.lane.submit(rig.lane.acquire(), fill_ones, "last")

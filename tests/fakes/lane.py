@@ -42,6 +42,8 @@ class Bell:
 class FakeBufferSet:
     """Answers with its own input: output `y` is input `x`."""
 
+    stream = None
+
     def __init__(self, index):
         self.index = index
         self._arrays = {}
@@ -78,19 +80,22 @@ class FakeLane:
 
     @property
     def running(self):
-        return [tag for _, _, tag in self._batches]
+        return [tag for _, _, tag, _ in self._batches]
 
     def acquire(self):
         if self._is_closed or len(self._batches) >= self._in_flight or not self._free:
             return None
         return self._free.popleft()
 
-    def submit(self, buffers, fill, tag):
+    def look_ns(self, now_ns):
+        return None
+
+    def submit(self, buffers, fill, tag, on_read=lambda: None):
         if self._is_closed:
             raise ClosedError("The lane was closed.")
         if len(self._batches) >= self._in_flight:
             raise BusyError("The lane is full.")
-        self._batches.append((self._acquired(buffers), fill, tag))
+        self._batches.append((self._acquired(buffers), fill, tag, on_read))
 
     def finish(self):
         """Run the oldest batch in flight."""

@@ -26,6 +26,7 @@ class Line:
 
     def __enter__(self):
         with ExitStack() as undo:
+            self.assembly.open_device(undo)
             self.assembly.open_sinks(undo)
             self.assembly.open_line(undo)
             self.assembly.open_sources(undo)

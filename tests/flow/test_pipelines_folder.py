@@ -12,7 +12,7 @@ from edgert.cli import main
 from edgert.demo import store as demo_store
 from edgert.demo.example import write_example
 from edgert.demo.material import Material, ModelFiles
-from edgert.device.host import HostDriver
+from edgert.device.opened import open_device
 from edgert.models.model_config import ModelConfig
 from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.open_model import open_model
@@ -47,7 +47,7 @@ def test_models_of_the_file_can_be_loaded_as_described(path, store):
     file = PipelineFile.load(path, [f"store={store}"])
     for name in file.model_names:
         plan = file.plan(name)
-        model = open_model(plan, plan.entry.chosen_versions()[-1], 1, HostDriver().allocate)
+        model = open_model(plan, plan.entry.chosen_versions()[-1], open_device("host"), 1)
         lanes = len(model.lanes)
         model.close()
         assert lanes == plan.lanes

@@ -12,6 +12,7 @@ from edgert.execute.engine import EngineInfo
 from edgert.frames.placement import Placement
 from edgert.frames.result import Tensors
 from edgert.models.tensor_spec import TensorSpec
+from edgert.pipeline.fill import HostFiller, InputLayout
 from edgert.pipeline.loaded_model import LoadedModel
 from edgert.schedule.batcher import Batcher, BatchPolicy
 from edgert.schedule.route import Route
@@ -29,8 +30,8 @@ class Lane(FakeLane):
         self.is_eager = True
         self.submitted = []
 
-    def submit(self, buffers, fill, tag):
-        super().submit(buffers, fill, tag)
+    def submit(self, buffers, fill, tag, on_read=lambda: None):
+        super().submit(buffers, fill, tag, on_read)
         self.submitted.append(buffers.index)
         if self.is_eager:
             self.finish()
@@ -45,9 +46,14 @@ class Engine:
         self.is_closed = False
         self._lane = lane
 
-    def open_lane(self, max_batch, on_done):
+    is_driven = False
+
+    def open_lane(self, max_batch, on_done, options):
         self.lanes.append(self._lane(on_done))
         return self.lanes[-1]
+
+    def warmed(self):
+        assert all(sorted(lane.submitted) == [0, 1] for lane in self.lanes)
 
     def close(self):
         assert all(lane._is_closed for lane in self.lanes)
@@ -98,8 +104,14 @@ def model(engine):
 
 
 def make_model(engine, max_batch=4):
+    [spec] = engine.info.inputs
+    has_batch_axis = engine.info.batches or engine.info.fixed_batch is not None
+    item = spec.shape[1 if has_batch_axis else 0 :]
+    layout = InputLayout(
+        "m", spec.name, spec.dtype, item, item, has_batch_axis, max_batch, engine.info.batches
+    )
     model = LoadedModel(
-        "m", 3, engine, Decoder(), Preparer, BatchPolicy(max_batch), engine.info.inputs[0], views={}
+        "m", 3, engine, Decoder(), lambda: HostFiller(layout, Preparer()), BatchPolicy(max_batch), views={}
     )
     model.batcher = Batcher(model.policy, lambda *_: None, model.batch_key)
     return model

@@ -14,6 +14,8 @@ from tests.fakes.store import Site
 class Model:
     """What the set sees of a loaded model; it stays busy as long as the test wants."""
 
+    is_driven = False
+
     def __init__(self, name, version):
         self.name = name
         self.version = version

@@ -19,6 +19,8 @@ TIMEOUT_S = 10.0
 class FakeModel:
     """A ModelPort that gives buffers back at once and remembers what completed."""
 
+    is_driven = False
+
     def __init__(self, lanes, **policy):
         self.lanes = lanes
         self.batcher = Batcher(BatchPolicy(**policy), lambda route, frame, reason: None)
@@ -313,8 +315,8 @@ def test_stopping_ends_the_thread_whether_asleep_or_awake():
 class InstantLane(FakeLane):
     """Completes within `submit`."""
 
-    def submit(self, buffers, fill, tag):
-        super().submit(buffers, fill, tag)
+    def submit(self, buffers, fill, tag, on_read=lambda: None):
+        super().submit(buffers, fill, tag, on_read)
         self.finish()
 
 

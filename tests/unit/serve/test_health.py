@@ -7,8 +7,11 @@ import json
 import socket
 from contextlib import ExitStack, closing
 
+import msgspec
 import pytest
 
+from edgert.device.allocations import AllocationReport, report_allocations
+from edgert.device.memory import Budget, Usage
 from edgert.errors import BusyError, ConfigError, ModelError
 from edgert.serve.health import HttpServer
 from edgert.serve.pool import THREADS
@@ -33,6 +36,11 @@ class Backend:
 
     def index(self):
         return [{"name": "coco", "version": "3", "state": "READY", "reason": ""}]
+
+    def allocations(self):
+        budget = Budget(1000)
+        budget.take(300, "source door", "mapped")
+        return msgspec.to_builtins(report_allocations(budget))
 
     def load(self, model):
         self._change("load", model)
@@ -89,6 +97,15 @@ def test_metrics(server):
 def test_index(server, backend, method):
     status, body = ask(server, "/v2/repository/index", method)
     assert (status, json.loads(body)) == (200, backend.index())
+
+
+def test_allocations_are_told_as_they_are_read_again(server):
+    status, body = ask(server, "/v1/allocations")
+    report = msgspec.json.decode(body, type=AllocationReport)
+    assert (status, report.limit_bytes, report.used_bytes) == (200, 1000, 300)
+    assert report.owners == {"source door": Usage(300, 300, 1)}
+    [event] = report.events
+    assert (event.owner, event.kind, event.size_bytes) == ("source door", "mapped", 300)
 
 
 @pytest.mark.parametrize("verb", ["load", "unload"])

@@ -71,7 +71,8 @@ def test_folder_may_be_given_relative_and_with_a_slash(site, capsys, monkeypatch
     ("name", "content", "said"),
     [
         ("model.onnx", b"no engine", "not a usable ONNX file"),
-        ("model.plan", b"x", ".plan is no engine file that edgert knows"),
+        ("model.plan", b"x", "not a TensorRT engine"),
+        ("model.bin", b"x", ".bin is no engine file that edgert knows"),
         ("model", b"x", "a file without suffix is no engine file that edgert knows"),
     ],
 )
@@ -88,14 +89,6 @@ def test_model_of_which_one_version_does_not_run_here_says_which(site, capsys):
     assert (code, report["runs_here"]) == (ExitCode.MODEL, False)
     assert report["versions"]["1"]["runs_here"] is True
     assert "not a usable ONNX file" in report["versions"]["2"]["runs_here"]
-
-
-def test_model_for_a_runtime_that_is_not_here_says_so(site, capsys):
-    folder = site.add("plan", config='platform: "tensorrt_plan"\n', settings=None)
-    (folder / "1" / "model.plan").write_bytes(b"x")
-    code, report = inspect(capsys, folder)
-    assert (code, report["runtime"]) == (ExitCode.MODEL, "tensorrt")
-    assert "runtime 'tensorrt' is not built into this version" in report["versions"]["1"]["runs_here"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""A device that was taken, with the plan for its memory: what models and sources are opened on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Literal
+
+from edgert.device.driver import Driver
+from edgert.device.host import HostDriver
+from edgert.device.memory import Budget, Buffer
+from edgert.device.placement import MemoryPlan, plan_memory
+from edgert.device.scratch import ScratchGroups
+from edgert.errors import ConfigError
+from edgert.stats import CopyCounts
+
+DeviceName = Literal["host", "cuda"]
+
+
+class OpenDevice:
+    """One driver, open. `copies` counts what goes between host and device."""
+
+    def __init__(self, driver: Driver, memory: MemoryPlan) -> None:
+        self.driver = driver
+        self.memory = memory
+        self.copies = CopyCounts()
+        self.scratch = ScratchGroups(driver)
+
+    def slots_of(self, owner: str) -> Callable[[int], Buffer]:
+        """Return the allocator of a source's slots."""
+        return partial(self.driver.allocate, kind=self.memory.slots, owner=owner)
+
+    def close(self) -> None:
+        """Give the device back. Everything on it must have been closed."""
+        self.driver.close()
+
+
+def open_device(name: DeviceName, budget: Budget | None = None, forced_memory: str = "") -> OpenDevice:
+    """Take a device.
+
+    Raises:
+        DeviceError: it is not there.
+        ConfigError: it cannot place memory as forced, or the library for it is missing.
+    """
+    driver = _make_cuda(budget) if name == "cuda" else HostDriver(budget)
+    with ExitStack() as undo:
+        driver.open()
+        undo.callback(driver.close)
+        opened = OpenDevice(driver, plan_memory(driver.attributes(), forced=forced_memory))
+        undo.pop_all()
+        return opened
+
+
+def _make_cuda(budget: Budget | None) -> Driver:
+    try:
+        from edgert.device.cuda import CudaDriver  # its import needs pycuda, and pycuda the driver
+    except ImportError as error:
+        raise ConfigError(
+            f"An engine for NVIDIA GPUs needs pycuda: {error}. Run: pip install 'edgert[cuda]'"
+        ) from error
+    return CudaDriver(budget)

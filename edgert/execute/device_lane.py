@@ -1,0 +1,308 @@
+"""A lane on a device: execution contexts, a copy stream, a compute stream and two buffer sets.
+
+A batch is copied and prepared on the copy stream while the one before it runs on the compute stream. Nothing
+here waits for the device: marks say when slots may be overwritten and when outputs may be read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import ClassVar
+
+import msgspec
+
+from edgert.device.driver import Driver, Stream
+from edgert.device.opened import OpenDevice
+from edgert.errors import BusyError, ClosedError, DeviceError, DeviceLostError, EdgertError, ModelError
+from edgert.execute.bindings import Binding, BindingCache, Shape, TensorMemory
+from edgert.execute.engine import (
+    BufferSet,
+    Completed,
+    DeviceTensor,
+    DeviceTimes,
+    EngineInfo,
+    Fill,
+    LaneOptions,
+    OnRead,
+)
+from edgert.execute.runner import Runner
+from edgert.frames.result import Array
+from edgert.stats import CopyCounts, LiveCount
+
+SETS_PER_LANE = 2
+# For this share of its usual time a batch is left alone: to poll takes the interpreter's lock.
+QUIET_SHARE = 0.7
+
+
+class DeviceBufferSet:
+    """Inputs and outputs of one batch. See `engine.BufferSet`."""
+
+    def __init__(self, index: int, cache: BindingCache, runner: Runner, stream: Stream, marks: Marks) -> None:
+        self.index = index
+        self.stream = stream
+        self.cache = cache
+        self.marks = marks
+        self.binding: Binding | None = None
+        self._runner = runner
+
+    def inputs(self, shapes: Mapping[str, Shape]) -> Mapping[str, DeviceTensor]:
+        """Return input tensors for at least as large a batch; places beyond it are computed and not read."""
+        self.binding = self._runner.bind(self.cache, shapes)
+        return self.binding.inputs
+
+    def outputs(self) -> Mapping[str, Array]:
+        """Return the outputs; those of places that were not filled mean nothing."""
+        if self.binding is None:
+            raise ModelError("The batch has no outputs: it did not run.")
+        return self.binding.outputs
+
+    def close(self) -> None:
+        """Free everything."""
+        self.binding = None
+        self.cache.close()
+        self.marks.close()
+
+
+class Marks:
+    """The events of one buffer set. `begun` and `computed` are set only where batches are timed."""
+
+    def __init__(self, driver: Driver, *, is_timed: bool) -> None:
+        self.begun, self.filled, self.computed, self.done = self._events = [
+            driver.open_event(is_timed=is_timed) for _ in range(4)
+        ]
+
+    def times(self) -> DeviceTimes:
+        """Return how long a batch took that is done."""
+        return DeviceTimes(
+            self.filled.elapsed_ms(self.begun),
+            self.computed.elapsed_ms(self.filled),
+            self.done.elapsed_ms(self.computed),
+        )
+
+    def close(self) -> None:
+        """Free the events."""
+        for event in self._events:
+            event.close()
+
+
+def open_device_lane(
+    runner: Runner,
+    info: EngineInfo,
+    device: OpenDevice,
+    options: LaneOptions,
+    on_done: Callable[[], None],
+    owner: str,
+) -> DeviceLane:
+    """Return a lane that owns `runner`, which is closed also if this raises.
+
+    Raises:
+        OutOfDeviceMemoryError: no room for the lane's tensors.
+    """
+    driver = device.driver
+    with ExitStack() as undo:
+        undo.callback(runner.close)
+        largest = runner.largest()
+        copy, compute = driver.open_stream(options.priority), driver.open_stream(options.priority)
+        undo.callback(copy.close)
+        undo.callback(compute.close)
+        sets = []
+        for index in range(SETS_PER_LANE):
+            memory = TensorMemory(driver, device.memory, info, largest, owner)
+            marks = Marks(driver, is_timed=options.is_timed)
+            sets.append(DeviceBufferSet(index, BindingCache(memory, options.graphs), runner, copy, marks))
+            undo.callback(sets[-1].close)
+        lane = DeviceLane(runner, (copy, compute), sets, device.copies, on_done, is_timed=options.is_timed)
+        undo.pop_all()
+        return lane
+
+
+class Flight(msgspec.Struct, gc=False, eq=False):
+    """A batch between submit and completion."""
+
+    buffers: DeviceBufferSet
+    tag: object
+    on_read: OnRead
+    started_mono_ns: int
+    filled_mono_ns: int
+    look_ns: int
+    error: EdgertError | None
+    is_read: bool = False
+
+
+class DeviceLane:
+    """A Lane (see `engine.Lane`). Submit and poll on one thread, with the driver current there."""
+
+    live: ClassVar[LiveCount] = LiveCount("device lane")
+
+    def __init__(
+        self,
+        runner: Runner,
+        streams: tuple[Stream, Stream],
+        sets: Sequence[DeviceBufferSet],
+        copies: CopyCounts,
+        on_done: Callable[[], None],
+        *,
+        is_timed: bool,
+    ) -> None:
+        """Take over runner, streams (copy, compute) and buffer sets."""
+        self.runner = runner
+        self._on_done = on_done
+        self._copies = copies
+        self._is_timed = is_timed
+        self._flying: deque[Flight] = deque()
+        self._landed: list[Completed] = []  # when the lane was closed
+        self._usual_ns = 0  # what a batch takes from submit to done
+        self._is_closed = False
+        self._copy, self._compute = streams
+        self._sets = sets
+        self._free = deque(self._sets)
+        self.live.opened()
+
+    def acquire(self) -> BufferSet | None:
+        """Return a free buffer set, or None."""
+        return self._free.popleft() if self._free and not self._is_closed else None
+
+    def submit(self, buffers: BufferSet, fill: Fill, tag: object, on_read: OnRead = lambda: None) -> None:
+        """Enqueue the batch. Raises BusyError, ClosedError."""
+        if self._is_closed:
+            raise ClosedError("The lane was closed.")
+        own = self._acquired(buffers)
+        started = filled = time.monotonic_ns()
+        error: EdgertError | None = None
+        try:
+            self._fill(own, fill)
+            filled = time.monotonic_ns()
+            self._run(own)
+        except EdgertError as known:
+            error = known
+        except Exception as unknown:  # noqa: BLE001 - whatever a runtime raises is the fate of this batch only
+            error = ModelError(f"The batch failed: {unknown}")
+            error.__cause__ = unknown
+        if error is not None:
+            error = self._end_failed(own, error)
+        look_ns = started + int(self._usual_ns * QUIET_SHARE)
+        self._flying.append(Flight(own, tag, on_read, started, filled, look_ns, error))
+        del error  # its traceback leads back here: together they would keep the batch's frames alive
+
+    def poll(self) -> list[Completed]:
+        """Return what completed since the last call, and say which slots have been read."""
+        done, self._landed = self._landed, []
+        flying = self._flying
+        try:
+            while flying and flying[0].buffers.marks.done.is_done():
+                done.append(self._land(flying.popleft(), None))
+            for flight in flying:
+                self._tell_read(flight)
+        except DeviceError as lost:
+            while flying:
+                done.append(self._land(flying.popleft(), lost))
+        return done
+
+    def look_ns(self, now_ns: int) -> int | None:
+        """Return when the oldest batch in flight may be done; now, if slots wait to be released."""
+        if not self._flying:
+            return None
+        return self._flying[0].look_ns if all(flight.is_read for flight in self._flying) else now_ns
+
+    def release(self, buffers: BufferSet) -> None:
+        """Make the buffer set free again. Raises BusyError."""
+        self._free.append(self._acquired(buffers))
+        self._on_done()
+
+    def close(self) -> None:
+        """Wait for what is in flight, free everything."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        lost = self._settle()
+        while self._flying:
+            self._landed.append(self._land(self._flying.popleft(), lost))
+        for own in self._sets:
+            own.close()
+        self.runner.close()
+        self._copy.close()
+        self._compute.close()
+        self.live.closed()
+
+    def _fill(self, own: DeviceBufferSet, fill: Fill) -> None:
+        own.binding = None
+        if not self.runner.is_settled():
+            self._move()
+        if self._is_timed:
+            self._copy.record(own.marks.begun)
+        fill(own)
+        self._copy.record(own.marks.filled)
+        self._compute.wait(own.marks.filled)
+
+    def _run(self, own: DeviceBufferSet) -> None:
+        binding, compute = own.binding, self._compute
+        if binding is None:
+            raise ModelError("The batch has no inputs: `inputs` was not called.")
+        self.runner.run(binding, compute, own.cache, fetches=not self._is_timed)
+        if self._is_timed:
+            compute.record(own.marks.computed)
+            binding.fetch(compute)
+        compute.record(own.marks.done)
+        if binding.fetch_bytes:
+            self._copies.add("device_to_host", binding.fetch_bytes)
+
+    def _end_failed(self, own: DeviceBufferSet, error: EdgertError) -> EdgertError:
+        """Mark the end of what a batch did enqueue before it failed; return why it failed."""
+        try:
+            self._copy.record(own.marks.filled)
+            self._compute.wait(own.marks.filled)
+            self._compute.record(own.marks.done)
+        except DeviceLostError as lost:
+            return lost
+        return error
+
+    def _tell_read(self, flight: Flight) -> None:
+        if not flight.is_read and flight.buffers.marks.filled.is_done():
+            flight.is_read = True
+            flight.on_read()
+
+    def _land(self, flight: Flight, lost: DeviceError | None) -> Completed:
+        if not flight.is_read:
+            flight.is_read = True
+            flight.on_read()
+        error = flight.error or lost
+        finished = time.monotonic_ns()
+        took = finished - flight.started_mono_ns
+        self._usual_ns = took if not self._usual_ns else (7 * self._usual_ns + took) // 8
+        times = flight.buffers.marks.times() if self._is_timed and error is None else None
+        return Completed(
+            flight.buffers,
+            flight.tag,
+            error,
+            flight.started_mono_ns,
+            flight.filled_mono_ns,
+            finished,
+            times,
+        )
+
+    def _move(self) -> None:
+        """Go on with larger scratch memory, once what runs has ended: it happens when a model is loaded."""
+        self._settle()
+        for own in self._sets:
+            own.cache.drop_graphs()
+        self.runner.move()
+
+    def _settle(self) -> DeviceError | None:
+        """Wait for both streams; return why the device does not answer, if so."""
+        try:
+            self._copy.synchronize()
+            self._compute.synchronize()
+        except DeviceError as lost:
+            return lost
+        return None
+
+    def _acquired(self, buffers: BufferSet) -> DeviceBufferSet:
+        own = next((own for own in self._sets if own is buffers), None)
+        if own is None:
+            raise BusyError("The buffer set belongs to another lane.")
+        if own in self._free:
+            raise BusyError(f"Buffer set {own.index} is free: it was released before, or never acquired.")
+        return own

@@ -1,0 +1,193 @@
+"""Prebuilt engines of TensorRT, its lean and dispatch runtimes, and TensorRT-RTX, on one implementation."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgert.device.opened import OpenDevice
+from edgert.errors import ModelError
+from edgert.execute.device_lane import open_device_lane
+from edgert.execute.engine import DEFAULT_LANE, EngineDetails, Lane, LaneOptions
+from edgert.execute.options import EngineOptions
+from edgert.execute.plan_check import check_plan_file
+from edgert.execute.runner import Runner
+from edgert.execute.runtime_cache import RuntimeCacheFile
+from edgert.execute.tensorrt_allocator import OwnedMemory, make_allocator
+from edgert.execute.tensorrt_bindings import Bindings, TensorRTRuntime, load_bindings
+from edgert.execute.tensorrt_context import TensorRTContext
+from edgert.execute.tensorrt_describe import read_details, read_info, read_profiles
+from edgert.execute.tensorrt_log import EngineLog
+from edgert.execute.tensorrt_plugins import load_plugins
+from edgert.models.manifest import check_manifest
+
+
+class TensorRTParts(msgspec.Struct):
+    """What an engine was loaded with, in the order in which it has to be dropped."""
+
+    engine: Any
+    runtime: Any
+    allocator: Any
+    memory: OwnedMemory
+    log: EngineLog
+    bindings: Bindings
+
+
+class TensorRTEngine:
+    """An Engine. Its lanes share weights, allocator, log and, with TensorRT-RTX, compiled kernels."""
+
+    is_driven = True
+
+    def __init__(self, file: Path, parts: TensorRTParts, device: OpenDevice, owner: str) -> None:
+        """Take over what was loaded. Raises ModelError if its tensors cannot be fed."""
+        self._parts: TensorRTParts | None = parts
+        self._device = device
+        self._owner = owner
+        self.info = read_info(file, parts.bindings, parts.engine)
+        self._profiles = read_profiles(parts.engine, self.info)
+        self._cache_file = RuntimeCacheFile(file)
+        self._config, self._cache = self._open_config(parts)
+        self._kept = b""  # what the cache file holds
+        self._lanes_opened = 0
+
+    def open_lane(
+        self, max_batch: int, on_done: Callable[[], None], options: LaneOptions = DEFAULT_LANE
+    ) -> Lane:
+        """Return a lane with a context for each profile. Raises OutOfDeviceMemoryError, ModelError."""
+        self._lanes_opened += 1
+        owner = f"{self._owner} lane {self._lanes_opened}"
+        driver = self._device.driver
+        with driver.current(), ExitStack() as undo:
+            contexts = []
+            for index in range(len(self._profiles)):
+                contexts.append(self._open_context(index, max_batch, owner))
+                undo.callback(contexts[-1].close)
+            scratch = self._device.scratch.of(options.scratch_group, self._owner)
+            runner = Runner(contexts, self.info, scratch, max_batch, owner)
+            undo.pop_all()
+            return open_device_lane(runner, self.info, self._device, options, on_done, self._owner)
+
+    def details(self) -> EngineDetails:
+        """Return weights, scratch memory, profiles and layers."""
+        with self._device.driver.current():
+            return read_details(self._loaded(), self._profiles)
+
+    def warmed(self) -> None:
+        """Keep what TensorRT-RTX compiled, if it is new."""
+        if self._cache is None:
+            return
+        content = bytes(self._cache.serialize())
+        if content != self._kept:
+            self._cache_file.write(content)
+            self._kept = content
+
+    def close(self) -> None:
+        """Drop engine and runtime. Allowed again."""
+        if self._parts is None:
+            return
+        with self._device.driver.current():
+            self._config = self._cache = None
+            parts, self._parts = self._parts, None
+            parts.engine = None
+            parts.runtime = None
+
+    def _loaded(self) -> TensorRTParts:
+        if self._parts is None:
+            raise ModelError(f"{self._owner}: the engine was closed.")
+        return self._parts
+
+    def _open_config(self, parts: TensorRTParts) -> tuple[Any, Any]:
+        """Return a runtime configuration and the cache in it, as far as this release has them."""
+        trt, strategies = parts.bindings.module, parts.bindings.module.ExecutionContextAllocationStrategy
+        if not parts.bindings.has_runtime_config:
+            return None, None
+        config = parts.engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
+        if not parts.bindings.has_runtime_cache:
+            return config, None
+        # A graph would keep the slow kernels that stand in while the right ones are compiled.
+        kinds = trt.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = kinds.EAGER
+        cache = config.create_runtime_cache()
+        self._kept = self._cache_file.read()
+        if self._kept:
+            cache.deserialize(self._kept)  # refused, and logged, if it is another GPU's or driver's
+        config.set_runtime_cache(cache)
+        return config, cache
+
+    def _open_context(self, profile: int, max_batch: int, owner: str) -> TensorRTContext:
+        parts = self._loaded()
+        strategies = parts.bindings.module.ExecutionContextAllocationStrategy
+        how = strategies.USER_MANAGED if self._config is None else self._config
+        context = parts.engine.create_execution_context(how)
+        if context is None:
+            raise parts.memory.refusal or parts.log.explain(f"{owner}: no execution context")
+        if profile:
+            _choose_profile(context, profile, self._device)
+        return TensorRTContext(context, self.info, self._profiles[profile], max_batch, parts.log, owner)
+
+
+def load_tensorrt_engine(
+    file: Path, runtime_name: TensorRTRuntime, options: EngineOptions, device: OpenDevice, owner: str
+) -> TensorRTEngine:
+    """Load a plan through a read-only mapping of its file. `owner` is whom its memory is counted for.
+
+    Raises:
+        EngineMismatchError: it was built for another runtime, version or device.
+        ModelError: it is damaged, or has tensors that edgert cannot feed.
+        OutOfDeviceMemoryError: no room for its weights.
+        ConfigError: the runtime is not installed.
+    """
+    _, manifest = check_plan_file(file, runtime_name, options)
+    bindings = load_bindings(runtime_name)
+    if manifest is not None:
+        capability = str(device.driver.attributes().get("compute_capability", ""))
+        check_manifest(manifest, file, runtime_name, bindings.version, capability)
+    device.driver.budget.limit_owner(owner, options.memory_mb << 20)
+    with device.driver.current():
+        parts = _open_runtime(file, bindings, options, device, owner)
+        parts.engine = _deserialize(file, parts)
+        return TensorRTEngine(file, parts, device, owner)
+
+
+def _open_runtime(
+    file: Path, bindings: Bindings, options: EngineOptions, device: OpenDevice, owner: str
+) -> TensorRTParts:
+    trt = bindings.module
+    log = EngineLog(trt, file)
+    load_plugins(bindings, log.logger, options.plugins, file.parent.parent)
+    runtime = trt.Runtime(log.logger)
+    memory = OwnedMemory(device.driver, owner)
+    allocator = make_allocator(bindings, memory)
+    runtime.gpu_allocator = allocator
+    runtime.engine_host_code_allowed = options.host_code_allowed
+    return TensorRTParts(None, runtime, allocator, memory, log, bindings)
+
+
+def _deserialize(file: Path, parts: TensorRTParts) -> Any:
+    """Return the engine. The file's pages are given back at once; the weights are on the device."""
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        view = memoryview(mapped)
+        try:
+            engine = parts.runtime.deserialize_cuda_engine(view)
+        finally:
+            view.release()
+        mapped.madvise(mmap.MADV_DONTNEED)
+    if engine is None:
+        raise parts.memory.refusal or parts.log.explain(f"{file}: TensorRT does not load it")
+    return engine
+
+
+def _choose_profile(context: Any, profile: int, device: OpenDevice) -> None:
+    stream = device.driver.open_stream()
+    try:
+        if not context.set_optimization_profile_async(profile, stream.handle):
+            raise ModelError(f"TensorRT refuses profile {profile}.")
+        stream.synchronize()
+    finally:
+        stream.close()

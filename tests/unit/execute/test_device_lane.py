@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from edgert.device.host import HostEvent, HostStream
+from edgert.device.opened import open_device
+from edgert.errors import DeviceError, DeviceLostError, FrameError, ModelError, OutOfDeviceMemoryError
+from tests.fakes.device_lane import fill_with, open_lane
+from tests.fakes.engine_context import FakeContext
+
+
+class HeldEvents:
+    """Marks that are passed when the test says so, as on a device that works."""
+
+    def __init__(self, monkeypatch):
+        self.passed = False
+        self.lost = False
+        monkeypatch.setattr(HostEvent, "is_done", lambda event: self._is_done())
+
+    def _is_done(self):
+        if self.lost:
+            raise DeviceLostError("gone")
+        return self.passed
+
+
+class Graphs:
+    """Streams that can capture: a graph remembers that it was launched."""
+
+    def __init__(self, monkeypatch):
+        self.launched = []
+        self.open = 0
+        monkeypatch.setattr(HostStream, "begin_capture", lambda stream: None)
+        monkeypatch.setattr(HostStream, "end_capture", lambda stream: self._make())
+        monkeypatch.setattr(HostStream, "launch", lambda stream, graph: self.launched.append(graph))
+
+    def _make(self):
+        self.open += 1
+        return self
+
+    def close(self):
+        self.open -= 1
+
+
+@pytest.fixture
+def opened():
+    """Return a function that opens a lane; all are closed at the end."""
+    lanes = []
+
+    def open_one(**options):
+        lanes.append(open_lane(**options))
+        return lanes[-1]
+
+    yield open_one
+    for lane in lanes:
+        lane.close()
+
+
+def run(lane, fill, tag=None):
+    lane.submit(lane.acquire(), fill, tag)
+    [completed] = lane.poll()
+    return completed
+
+
+def test_outputs_are_those_of_the_batch(opened):
+    completed = run(opened(), fill_with(3.0))
+    np.testing.assert_array_equal(completed.buffers.outputs()["y"][:2], 3.0)
+
+
+@pytest.mark.parametrize(("count", "runs"), [(1, 1), (2, 2), (3, 4), (5, 6), (6, 6)])
+def test_a_batch_runs_at_the_next_of_few_sizes(opened, count, runs):
+    context = FakeContext(maximum=6)
+    run(opened(contexts=[context], max_batch=6), fill_with(1.0, count))
+    assert context.ran == [((runs, 4),)]
+
+
+def test_the_smallest_size_that_a_profile_covers_is_taken(opened):
+    only_four, only_eight = FakeContext(minimum=4, maximum=4), FakeContext(minimum=8, maximum=8)
+    lane = opened(contexts=[only_four, only_eight])
+    lane.release(run(lane, fill_with(1.0, 1)).buffers)
+    lane.release(run(lane, fill_with(1.0, 5)).buffers)
+    assert (only_four.ran, only_eight.ran) == ([((4, 4),)], [((8, 4),)])
+
+
+def test_a_shape_that_no_profile_covers_is_an_error_of_its_batch_only(opened):
+    lane = opened()
+    failed = run(lane, lambda buffers: buffers.inputs({"x": (2, 5)}))
+    assert "no profile" in str(failed.error)
+    lane.release(failed.buffers)
+    assert run(lane, fill_with(1.0)).error is None
+
+
+def test_two_batches_may_be_in_flight(opened, monkeypatch):
+    held = HeldEvents(monkeypatch)
+    lane = opened()
+    for tag in ("first", "second"):
+        lane.submit(lane.acquire(), fill_with(1.0), tag)
+    assert (lane.acquire(), lane.poll()) == (None, [])
+    held.passed = True
+    assert [completed.tag for completed in lane.poll()] == ["first", "second"]
+
+
+def test_slots_are_held_until_the_mark_behind_their_last_reader_is_passed(opened, monkeypatch):
+    held = HeldEvents(monkeypatch)
+    lane, read = opened(), []
+    lane.submit(lane.acquire(), fill_with(1.0), None, lambda: read.append(1))
+    lane.poll()
+    assert (read, lane.look_ns(5)) == ([], 5)
+    held.passed = True
+    lane.poll()
+    assert read == [1]
+
+
+def test_a_lost_device_fails_everything_in_flight(opened, monkeypatch):
+    held = HeldEvents(monkeypatch)
+    lane, read = opened(), []
+    for _ in range(2):
+        lane.submit(lane.acquire(), fill_with(1.0), None, lambda: read.append(1))
+    held.lost = True
+    assert [type(completed.error) for completed in lane.poll()] == [DeviceLostError] * 2
+    assert read == [1, 1]
+
+
+def test_an_engine_that_fails_fails_its_batch_and_its_outputs_are_not_told(opened):
+    context = FakeContext()
+    lane = opened(contexts=[context])
+    lane.release(run(lane, fill_with(1.0)).buffers)
+    context.fails = ModelError("did not run")
+    failed = run(lane, fill_with(2.0))
+    assert str(failed.error) == "did not run"
+    context.fails = None
+    lane.release(failed.buffers)
+    assert run(lane, fill_with(3.0)).error is None
+
+
+def test_a_batch_without_inputs_never_runs_the_ones_before(opened):
+    lane = opened()
+    lane.release(run(lane, fill_with(1.0)).buffers)
+    lane.release(run(lane, fill_with(1.0)).buffers)
+    assert "no inputs" in str(run(lane, lambda buffers: None).error)
+
+
+def test_a_graph_is_captured_once_for_each_shape_and_buffer_set_and_launched_after(opened, monkeypatch):
+    graphs = Graphs(monkeypatch)
+    lane = opened()
+    for _ in range(6):
+        lane.release(run(lane, fill_with(1.0)).buffers)
+    assert lane.runner.counts.snapshot() == {"enqueued": 2, "captured": 2, "launched": 4}
+    assert graphs.open == 2
+    lane.close()
+    assert graphs.open == 0
+
+
+def test_the_graph_used_longest_ago_makes_room(opened, monkeypatch):
+    graphs = Graphs(monkeypatch)
+    lane = opened(graphs=1)
+    for count in (1, 1, 2, 2, 1, 1):
+        lane.release(run(lane, fill_with(1.0, count)).buffers)
+    assert graphs.open == 2
+    assert lane.runner.counts["captured"] == 6
+
+
+def test_without_graphs_every_batch_is_enqueued(opened, monkeypatch):
+    Graphs(monkeypatch)
+    lane = opened(graphs=0)
+    for _ in range(4):
+        lane.release(run(lane, fill_with(1.0)).buffers)
+    assert lane.runner.counts.snapshot() == {"enqueued": 4}
+
+
+def test_an_engine_that_cannot_be_captured_is_told_once_and_runs(opened, caplog):
+    lane = opened()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(4):
+            completed = run(lane, fill_with(1.0))
+            assert completed.error is None
+            lane.release(completed.buffers)
+    assert [record.getMessage() for record in caplog.records] == [
+        "model fake: cannot be captured as a graph, so it runs without: The host has no graphs."
+    ]
+
+
+def test_times_of_the_device_come_with_a_timed_lane(opened):
+    completed = run(opened(timed=True), fill_with(1.0))
+    assert completed.device is not None
+    assert min(completed.device.fill_ms, completed.device.compute_ms, completed.device.fetch_ms) >= 0
+
+
+def test_an_error_of_fill_after_it_has_enqueued_still_marks_the_end(opened):
+    def fill(buffers):
+        fill_with(1.0)(buffers)
+        raise FrameError("the second frame is bad")
+
+    assert isinstance(run(opened(), fill).error, FrameError)
+
+
+def test_models_of_a_group_share_the_largest_scratch_and_move_when_it_grows(opened):
+    device = open_device("host")
+    small, large = FakeContext(scratch=1000), FakeContext(scratch=5000)
+    first = opened(contexts=[small], device=device, group="g")
+    before = small.scratch
+    second = opened(contexts=[large], device=device, group="g")
+    first.release(run(first, fill_with(1.0)).buffers)
+
+    assert small.scratch == large.scratch != before
+    assert device.driver.budget.by_owner()["scratch group g"].used_bytes == 5000
+    first.close()
+    second.close()
+    assert device.driver.budget.used_bytes == 0
+
+
+def test_a_lane_that_does_not_fit_leaves_nothing(opened):
+    device = open_device("host")
+    device.driver.budget.limit_bytes = 1100
+    context = FakeContext(scratch=1000)
+    with pytest.raises(OutOfDeviceMemoryError, match="fake 1000"):
+        opened(contexts=[context], device=device)
+    assert device.driver.budget.used_bytes == 0
+    assert context.is_closed
+
+
+def test_copies_of_outputs_are_counted_where_they_are_made(opened):
+    device = open_device("host")
+    device.memory = type(device.memory)(device.memory.slots, True, device.memory.outputs, True, "forced")
+    run(opened(device=device), fill_with(1.0, 2))
+    assert device.copies.bytes.snapshot() == {"device_to_host": 2 * 4 * 4}
+
+
+def test_host_has_no_kernels_and_no_graphs():
+    driver = open_device("host").driver
+    stream = driver.open_stream()
+    for ask in (stream.begin_capture, stream.end_capture, lambda: stream.launch(None)):
+        with pytest.raises(DeviceError):
+            ask()
+    stream.close()
