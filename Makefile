@@ -2,17 +2,23 @@
 # test   set up and test; Debian packages are installed when root (APT=no forbids it)
 # check  format, lint, types, import contracts, tests that need nothing
 # bench  the figures of README, as ratios; writes bench.json
+# gpu, gpu-bench  tests and figures that need an NVIDIA GPU and its CUDA toolkit; SETUP=no PY=python3 takes
+#                 the interpreter as it is
+# kernels  compile the CUDA kernels that the wheel carries
 PYTHON ?= python3
 BIN := .venv/bin
 BROKER_EXTRA := $(shell command -v mosquitto >/dev/null || ls /usr/sbin/mosquitto >/dev/null 2>&1 || echo ,broker)
 
-.PHONY: run test check bench clean
+PY ?= $(BIN)/python
+SETUP ?= yes
+
+.PHONY: run test check bench gpu gpu-bench kernels clean
 run:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo$(BROKER_EXTRA)
 	@$(BIN)/edgert demo $(ARGS)
 
 test:
-	@PYTHON=$(PYTHON) sh setup.sh host,demo,broker,dev
+	@PYTHON=$(PYTHON) sh setup.sh host,demo,broker,dev,rtx
 	@sh setup.sh packages
 	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/pytest $(ARGS)
@@ -25,6 +31,16 @@ check:
 bench:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo,broker,dev
 	$(BIN)/python -m tests.bench $(ARGS)
+
+gpu: kernels
+	$(PY) -m pytest -m gpu tests/gpu tests/contract $(ARGS)
+
+gpu-bench: kernels
+	$(PY) -m tests.gpu_bench $(ARGS)
+
+kernels:
+	@[ $(SETUP) = no ] || PYTHON=$(PYTHON) sh setup.sh host,demo,dev,cuda,rtx
+	$(PY) cross/compile_kernels.py
 
 clean:
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

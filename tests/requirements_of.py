@@ -16,7 +16,7 @@ def need_program(program: str, package: str) -> str:
     """Return the program's path, or skip the test naming Debian's package."""
     path = shutil.which(program)
     if path is None:
-        _go_without(f"{program} is missing: apt-get install {package}")
+        go_without(f"{program} is missing: apt-get install {package}")
     return path
 
 
@@ -32,11 +32,11 @@ def need_gstreamer(*elements: str, packages: str, typelibs: tuple[str, ...] = ("
     done = subprocess.run([SYSTEM_PYTHON, "-c", check], capture_output=True, text=True, check=False)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1]
-        _go_without(f"GStreamer is missing ({reason}): apt-get install --no-install-recommends {packages}")
+        go_without(f"GStreamer is missing ({reason}): apt-get install --no-install-recommends {packages}")
     return SYSTEM_PYTHON
 
 
-def _go_without(reason: str) -> NoReturn:
+def go_without(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

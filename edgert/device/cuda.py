@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from ctypes import byref, c_uint64
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,8 @@ from edgert.device.cuda_calls import Calls, cuda_calls
 from edgert.device.cuda_stream import CudaEvent, CudaKernel, CudaStream
 from edgert.device.memory import Budget, Buffer, MemoryKind
 from edgert.errors import DeviceError, OutOfDeviceMemoryError
+
+_REGISTER_MAPPED = 2  # CU_MEMHOSTREGISTER_DEVICEMAP
 
 # Memory, as an array for the host or None; where the device finds it; how it is freed.
 Made = tuple[Any, int, Callable[[], object]]
@@ -125,12 +128,12 @@ class CudaDriver:
         return release
 
     def _refusal(self, error: BaseException, size_bytes: int, kind: MemoryKind) -> BaseException:
-        if isinstance(error, cuda.MemoryError | MemoryError | OverflowError | ValueError):
+        if isinstance(error, cuda.MemoryError | MemoryError | OverflowError | OSError):
             return OutOfDeviceMemoryError(
                 f"The device has no {size_bytes} bytes of {kind.value} memory left; edgert holds "
                 f"{self.budget.used_bytes}{self.budget.holders()}. Load fewer models, lanes or sources."
             )
-        if isinstance(error, cuda.Error | OSError):
+        if isinstance(error, cuda.Error):
             return DeviceError(f"The device gives no {kind.value} memory ({size_bytes} bytes): {error}")
         return error
 
@@ -161,9 +164,20 @@ def _pageable(size_bytes: int) -> Made:
 
 
 def _registered(size_bytes: int) -> Made:
-    pages, _, _ = _pageable(size_bytes)
-    array = cuda.register_host_memory(pages, flags=cuda.mem_host_register_flags.DEVICEMAP)
-    return array, int(array.base.get_device_pointer()), array.base.unregister
+    """Pin whole pages of the process. pycuda's own call fails with newer versions of NumPy."""
+    calls = cuda_calls()
+    pages = mmap.mmap(-1, -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE)
+    array = np.frombuffer(pages, np.uint8)
+    here, there = array.ctypes.data, c_uint64()
+    status = calls.cuMemHostRegister_v2(here, array.nbytes, _REGISTER_MAPPED)
+    calls.check(status, f"Registering {array.nbytes} bytes")
+    calls.check(calls.cuMemHostGetDevicePointer_v2(byref(there), here, 0), "Finding registered memory")
+    return array, there.value, partial(_unregister, array)
+
+
+def _unregister(array: Any) -> None:
+    calls = cuda_calls()
+    calls.check_freed(calls.cuMemHostUnregister(array.ctypes.data), "Unregistering memory")
 
 
 _MAKERS: dict[MemoryKind, Callable[[int], Made]] = {

@@ -33,8 +33,10 @@ from edgert.frames.result import Array
 from edgert.stats import CopyCounts, LiveCount
 
 SETS_PER_LANE = 2
-# For this share of its usual time a batch is left alone: to poll takes the interpreter's lock.
-QUIET_SHARE = 0.7
+# To ask takes three microseconds and the interpreter's lock, so nobody asks long before the answer is due.
+FIRST_LOOK_NS = 20_000  # after a batch was submitted, whether its slots have been read
+EARLIEST_SPREADS = 3  # before its usual time, in mean deviations of it, whether a batch is done
+LOOKS_PER_RUN = 64  # after that, in its usual time
 
 
 class DeviceBufferSet:
@@ -45,13 +47,14 @@ class DeviceBufferSet:
         self.stream = stream
         self.cache = cache
         self.marks = marks
+        self.is_free = True
         self.binding: Binding | None = None
         self._runner = runner
 
     def inputs(self, shapes: Mapping[str, Shape]) -> Mapping[str, DeviceTensor]:
         """Return input tensors for at least as large a batch; places beyond it are computed and not read."""
-        self.binding = self._runner.bind(self.cache, shapes)
-        return self.binding.inputs
+        binding = self.binding = self._runner.bind(self.cache, shapes)
+        return binding.inputs
 
     def outputs(self) -> Mapping[str, Array]:
         """Return the outputs; those of places that were not filled mean nothing."""
@@ -127,7 +130,8 @@ class Flight(msgspec.Struct, gc=False, eq=False):
     on_read: OnRead
     started_mono_ns: int
     filled_mono_ns: int
-    look_ns: int
+    look_ns: int  # when to ask whether it is done
+    read_look_ns: int  # when to ask whether its slots have been read
     error: EdgertError | None
     is_read: bool = False
 
@@ -155,6 +159,7 @@ class DeviceLane:
         self._flying: deque[Flight] = deque()
         self._landed: list[Completed] = []  # when the lane was closed
         self._usual_ns = 0  # what a batch takes from submit to done
+        self._spread_ns = 0  # how far batches are from that, on average
         self._is_closed = False
         self._copy, self._compute = streams
         self._sets = sets
@@ -163,7 +168,11 @@ class DeviceLane:
 
     def acquire(self) -> BufferSet | None:
         """Return a free buffer set, or None."""
-        return self._free.popleft() if self._free and not self._is_closed else None
+        if self._is_closed or not self._free:
+            return None
+        own = self._free.popleft()
+        own.is_free = False
+        return own
 
     def submit(self, buffers: BufferSet, fill: Fill, tag: object, on_read: OnRead = lambda: None) -> None:
         """Enqueue the batch. Raises BusyError, ClosedError."""
@@ -183,8 +192,10 @@ class DeviceLane:
             error.__cause__ = unknown
         if error is not None:
             error = self._end_failed(own, error)
-        look_ns = started + int(self._usual_ns * QUIET_SHARE)
-        self._flying.append(Flight(own, tag, on_read, started, filled, look_ns, error))
+        look_ns = started + self._usual_ns - EARLIEST_SPREADS * self._spread_ns
+        self._flying.append(
+            Flight(own, tag, on_read, started, filled, look_ns, filled + FIRST_LOOK_NS, error)
+        )
         del error  # its traceback leads back here: together they would keep the batch's frames alive
 
     def poll(self) -> list[Completed]:
@@ -199,17 +210,22 @@ class DeviceLane:
         except DeviceError as lost:
             while flying:
                 done.append(self._land(flying.popleft(), lost))
+        if flying:
+            flying[0].look_ns = time.monotonic_ns() + self._usual_ns // LOOKS_PER_RUN
         return done
 
     def look_ns(self, now_ns: int) -> int | None:
-        """Return when the oldest batch in flight may be done; now, if slots wait to be released."""
+        """Return when the oldest batch in flight may be done, or slots may have been read."""
         if not self._flying:
             return None
-        return self._flying[0].look_ns if all(flight.is_read for flight in self._flying) else now_ns
+        unread = [flight.read_look_ns for flight in self._flying if not flight.is_read]
+        return min(self._flying[0].look_ns, *unread) if unread else self._flying[0].look_ns
 
     def release(self, buffers: BufferSet) -> None:
         """Make the buffer set free again. Raises BusyError."""
-        self._free.append(self._acquired(buffers))
+        own = self._acquired(buffers)
+        own.is_free = True
+        self._free.append(own)
         self._on_done()
 
     def close(self) -> None:
@@ -260,9 +276,13 @@ class DeviceLane:
         return error
 
     def _tell_read(self, flight: Flight) -> None:
-        if not flight.is_read and flight.buffers.marks.filled.is_done():
+        if flight.is_read:
+            return
+        if flight.buffers.marks.filled.is_done():
             flight.is_read = True
             flight.on_read()
+        else:
+            flight.read_look_ns = time.monotonic_ns() + FIRST_LOOK_NS
 
     def _land(self, flight: Flight, lost: DeviceError | None) -> Completed:
         if not flight.is_read:
@@ -270,8 +290,7 @@ class DeviceLane:
             flight.on_read()
         error = flight.error or lost
         finished = time.monotonic_ns()
-        took = finished - flight.started_mono_ns
-        self._usual_ns = took if not self._usual_ns else (7 * self._usual_ns + took) // 8
+        self._learn(finished - flight.started_mono_ns)
         times = flight.buffers.marks.times() if self._is_timed and error is None else None
         return Completed(
             flight.buffers,
@@ -282,6 +301,15 @@ class DeviceLane:
             finished,
             times,
         )
+
+    def _learn(self, took_ns: int) -> None:
+        """Follow what batches take, and how much that varies."""
+        if not self._usual_ns:
+            self._usual_ns, self._spread_ns = took_ns, took_ns // 2
+            return
+        apart_ns = took_ns - self._usual_ns
+        self._usual_ns += apart_ns // 8
+        self._spread_ns += (abs(apart_ns) - self._spread_ns) // 4
 
     def _move(self) -> None:
         """Go on with larger scratch memory, once what runs has ended: it happens when a model is loaded."""
@@ -300,9 +328,8 @@ class DeviceLane:
         return None
 
     def _acquired(self, buffers: BufferSet) -> DeviceBufferSet:
-        own = next((own for own in self._sets if own is buffers), None)
-        if own is None:
+        if not isinstance(buffers, DeviceBufferSet) or buffers.stream is not self._copy:
             raise BusyError("The buffer set belongs to another lane.")
-        if own in self._free:
-            raise BusyError(f"Buffer set {own.index} is free: it was released before, or never acquired.")
-        return own
+        if buffers.is_free:
+            raise BusyError(f"Buffer set {buffers.index} is free: it was released before, or never acquired.")
+        return buffers

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgert.errors import EngineMismatchError, ModelError
 from edgert.execute.options import EngineOptions
+from edgert.execute.tensorrt_bindings import Bindings
 from edgert.models.manifest import Manifest, read_manifest
 from edgert.models.plan_header import PlanHeader, read_plan_header
 
@@ -35,3 +36,16 @@ def check_plan_file(file: Path, runtime: str, options: EngineOptions) -> tuple[P
     if manifest is None and options.manifest_required:
         raise ModelError(f"{file} has no manifest, and manifest_required is set. Build it with: edgert build")
     return header, manifest
+
+
+def check_version(file: Path, header: PlanHeader, bindings: Bindings) -> None:
+    """Refuse a plan of TensorRT-RTX that another release built; TensorRT's own says so itself.
+
+    Raises:
+        EngineMismatchError: naming both releases.
+    """
+    if header.family == "tensorrt_rtx" and header.version[:3] != bindings.version[:3]:
+        built_by = ".".join(map(str, header.version))
+        raise EngineMismatchError(
+            f"{file} was built by TensorRT-RTX {built_by}; here is {bindings.title}. Run: edgert build"
+        )

@@ -11,7 +11,6 @@ from edgert.device.scratch import Scratch
 from edgert.errors import DeviceError, DeviceLostError, ModelError
 from edgert.execute.bindings import Binding, BindingCache, Shape, Shapes
 from edgert.execute.engine import EngineInfo
-from edgert.stats import Tally
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class Runner:
         owner: str,
     ) -> None:
         """Raises OutOfDeviceMemoryError."""
-        self.counts = Tally()  # graphs: captured, launched, dropped; runs without one: enqueued
+        self.captured = self.launched = self.enqueued = 0  # graphs, their runs, runs without one
         self._contexts = contexts
         self._names = [spec.name for spec in info.inputs]
         self._sizes = batch_sizes(max_batch) if info.batches else ()
@@ -76,7 +75,7 @@ class Runner:
 
     def bind(self, cache: BindingCache, wanted: Mapping[str, Shape]) -> Binding:
         """Return where the tensors of a batch of at least these shapes lie. Raises ModelError."""
-        context, shapes = self._covering(tuple(wanted[name] for name in self._names))
+        context, shapes = self._covering(tuple(map(wanted.__getitem__, self._names)))
         binding = cache.find(shapes)
         if binding is None:
             binding = cache.add(shapes, context.set_shapes(shapes), context)
@@ -91,10 +90,10 @@ class Runner:
         try:
             if binding.graph is not None:
                 stream.launch(binding.graph)
-                self.counts.add("launched")
+                self.launched += 1
                 return
             self._enqueue(binding, stream, fetches=fetches)
-            self.counts.add("enqueued")
+            self.enqueued += 1
             if self._captures and cache.keeps_graphs:
                 self._capture(binding, stream, fetches=fetches)
         finally:
@@ -140,7 +139,7 @@ class Runner:
             log.warning("%s: cannot be captured as a graph, so it runs without: %s", self._owner, str(error))
             return
         binding.graph = graph
-        self.counts.add("captured")
+        self.captured += 1
 
     def _covering(self, wanted: Shapes) -> tuple[EngineContext, Shapes]:
         known = self._known.get(wanted)

@@ -31,7 +31,6 @@ class Differences(msgspec.Struct, frozen=True, kw_only=True):
     # In which order `IGpuAsyncAllocator.allocate_async`, the one allocator that every version has, gets its
     # arguments, whatever its docstring says. `deallocate_async` gets (memory, stream) everywhere.
     allocate_order: tuple[str, str, str, str] = STREAM_FIRST
-    has_sync_allocator: bool = True  # IGpuAllocator.allocate and deallocate, which then get every request
     has_builder: bool = True  # and network, parser, builder's configuration
     is_strongly_typed: bool = False  # precision comes from the network alone
     has_precision_flags: bool = True  # BuilderFlag.FP16 and its kind have an effect
@@ -59,7 +58,6 @@ _CHANGES: dict[str, _Changes] = {
         (
             (1, 4),
             {
-                "has_sync_allocator": False,
                 "is_strongly_typed": True,
                 "has_precision_flags": False,  # the names are still there in 1.4
                 "has_calibrators": False,  # the classes are still there in 1.4
@@ -115,13 +113,57 @@ _RUNTIMES: dict[TensorRTRuntime, _Runtime] = {
 
 # Where (a field of `Differences`, or empty: everywhere), the class (empty: the module), the names used.
 USED_NAMES: tuple[tuple[str, str, str], ...] = (
-    ("", "", "ILogger Runtime IGpuAsyncAllocator get_plugin_registry"),
+    ("", "", "ILogger IGpuAsyncAllocator Runtime ExecutionContextAllocationStrategy TensorIOMode nptype"),
+    ("", "", "LayerInformationFormat get_plugin_registry"),
     ("", "ILogger", "log"),
     ("", "IPluginRegistry", "load_library"),
+    ("", "Runtime", "deserialize_cuda_engine engine_host_code_allowed gpu_allocator"),
+    ("", "TensorIOMode", "INPUT OUTPUT"),
+    ("", "ExecutionContextAllocationStrategy", "USER_MANAGED"),
+    ("", "LayerInformationFormat", "JSON"),
+    ("", "ICudaEngine", "num_io_tensors get_tensor_name get_tensor_mode get_tensor_dtype get_tensor_shape"),
+    ("", "ICudaEngine", "num_optimization_profiles get_tensor_profile_shape is_shape_inference_io"),
     ("", "ICudaEngine", "device_memory_size_v2 get_device_memory_size_for_profile_v2"),
-    ("has_builder", "", "NetworkDefinitionCreationFlag"),
-    ("has_builder", "NetworkDefinitionCreationFlag", "STRONGLY_TYPED"),
+    ("", "ICudaEngine", "create_execution_context create_engine_inspector num_aux_streams refittable"),
+    ("", "IExecutionContext", "set_input_shape get_tensor_shape set_tensor_address execute_async_v3"),
+    ("", "IExecutionContext", "set_device_memory update_device_memory_size_for_shapes"),
+    ("", "IExecutionContext", "set_optimization_profile_async"),
+    ("", "IGpuAsyncAllocator", "allocate_async deallocate_async reallocate"),
+    ("has_engine_inspector", "EngineInspector", "get_engine_information"),
     ("has_standard_plugins", "", "init_libnvinfer_plugins"),
+    ("has_runtime_config", "ICudaEngine", "create_runtime_config"),
+    ("has_runtime_config", "IRuntimeConfig", "set_execution_context_allocation_strategy"),
+    ("has_runtime_cache", "", "DynamicShapesKernelSpecializationStrategy"),
+    ("has_runtime_cache", "IRuntimeConfig", "create_runtime_cache set_runtime_cache"),
+    ("has_runtime_cache", "IRuntimeConfig", "dynamic_shapes_kernel_specialization_strategy"),
+    ("has_runtime_cache", "DynamicShapesKernelSpecializationStrategy", "EAGER"),
+    ("has_runtime_cache", "IRuntimeCache", "serialize deserialize"),
+    ("has_builder", "", "Builder OnnxParser BuilderFlag MemoryPoolType DeviceType IProgressMonitor"),
+    ("has_builder", "", "HardwareCompatibilityLevel NetworkDefinitionCreationFlag"),
+    ("has_builder", "NetworkDefinitionCreationFlag", "STRONGLY_TYPED"),
+    ("has_builder", "Builder", "create_network create_builder_config create_optimization_profile"),
+    ("has_builder", "Builder", "build_serialized_network num_DLA_cores"),
+    ("has_builder", "INetworkDefinition", "num_inputs get_input num_outputs get_output"),
+    ("has_builder", "ITensor", "name dtype shape"),
+    ("has_builder", "OnnxParser", "parse num_errors get_error"),
+    ("has_builder", "ParserError", "node desc code"),
+    ("has_builder", "IOptimizationProfile", "set_shape"),
+    ("has_builder", "IProgressMonitor", "phase_start step_complete phase_finish"),
+    ("has_builder", "IBuilderConfig", "add_optimization_profile progress_monitor set_flag"),
+    ("has_builder", "IBuilderConfig", "set_memory_pool_limit hardware_compatibility_level"),
+    ("has_builder", "IBuilderConfig", "default_device_type DLA_core"),
+    ("has_builder", "IBuilderConfig", "create_timing_cache get_timing_cache set_timing_cache"),
+    ("has_builder", "ITimingCache", "serialize"),
+    ("has_builder", "BuilderFlag", "VERSION_COMPATIBLE EXCLUDE_LEAN_RUNTIME GPU_FALLBACK"),
+    ("has_builder", "HardwareCompatibilityLevel", "AMPERE_PLUS"),
+    ("has_builder", "MemoryPoolType", "WORKSPACE"),
+    ("has_builder", "DeviceType", "DLA"),
+    ("has_same_compute_capability", "HardwareCompatibilityLevel", "SAME_COMPUTE_CAPABILITY"),
+    ("has_compute_capabilities", "", "ComputeCapability"),
+    ("has_compute_capabilities", "IBuilderConfig", "num_compute_capabilities set_compute_capability"),
+    ("has_precision_flags", "BuilderFlag", "FP16 INT8"),
+    ("has_calibrators", "", "IInt8EntropyCalibrator IInt8EntropyCalibrator2 IInt8MinMaxCalibrator"),
+    ("has_calibrators", "IBuilderConfig", "int8_calibrator"),
 )
 
 

@@ -24,14 +24,13 @@ def read_info(file: Path, bindings: Bindings, engine: Any) -> EngineInfo:
     """Return the engine's tensors. Raises ModelError if edgert cannot feed one."""
     mode = bindings.module.TensorIOMode
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    inputs = tuple(
-        _spec(file, bindings, engine, name) for name in names if engine.get_tensor_mode(name) == mode.INPUT
-    )
-    outputs = tuple(
-        _spec(file, bindings, engine, name) for name in names if engine.get_tensor_mode(name) == mode.OUTPUT
-    )
-    batches = all(spec.shape and spec.shape[0] == -1 for spec in (*inputs, *outputs))
-    return EngineInfo(bindings.runtime, inputs, outputs, batches)
+    specs = {name: _spec(file, bindings, engine, name) for name in names}
+    inputs = [specs[name] for name in names if engine.get_tensor_mode(name) == mode.INPUT]
+    outputs = [specs[name] for name in names if engine.get_tensor_mode(name) == mode.OUTPUT]
+    if all(spec.shape[:1] == (-1,) for spec in inputs):
+        outputs = [_with_open_batch(engine, inputs[0], spec) for spec in outputs]
+    batches = all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs))
+    return EngineInfo(bindings.runtime, tuple(inputs), tuple(outputs), batches)
 
 
 def read_profiles(engine: Any, info: EngineInfo) -> tuple[Profile, ...]:
@@ -66,6 +65,14 @@ def _spec(file: Path, bindings: Bindings, engine: Any, name: str) -> TensorSpec:
     if engine.is_shape_inference_io(name):
         raise ModelError(f"{file}: tensor {name} is a shape, not pixels; edgert fills pictures only.")
     return TensorSpec(name, dtype, tuple(engine.get_tensor_shape(name)))
+
+
+def _with_open_batch(engine: Any, batched: TensorSpec, output: TensorSpec) -> TensorSpec:
+    """Return an output whose batch axis is that of the first profile, where this allows one size only."""
+    smallest, _, largest = engine.get_tensor_profile_shape(batched.name, 0)
+    if output.shape[:1] == (smallest[0],) == (largest[0],):
+        return TensorSpec(output.name, output.dtype, (-1, *output.shape[1:]))
+    return output
 
 
 def _range(engine: Any, spec: TensorSpec, profile: int) -> ProfileRange:

@@ -15,7 +15,7 @@ from edgert.errors import ModelError
 from edgert.execute.device_lane import open_device_lane
 from edgert.execute.engine import DEFAULT_LANE, EngineDetails, Lane, LaneOptions
 from edgert.execute.options import EngineOptions
-from edgert.execute.plan_check import check_plan_file
+from edgert.execute.plan_check import check_plan_file, check_version
 from edgert.execute.runner import Runner
 from edgert.execute.runtime_cache import RuntimeCacheFile
 from edgert.execute.tensorrt_allocator import OwnedMemory, make_allocator
@@ -143,9 +143,11 @@ def load_tensorrt_engine(
         OutOfDeviceMemoryError: no room for its weights.
         ConfigError: the runtime is not installed.
     """
-    _, manifest = check_plan_file(file, runtime_name, options)
+    header, manifest = check_plan_file(file, runtime_name, options)
     bindings = load_bindings(runtime_name)
-    if manifest is not None:
+    if manifest is None:
+        check_version(file, header, bindings)
+    else:
         capability = str(device.driver.attributes().get("compute_capability", ""))
         check_manifest(manifest, file, runtime_name, bindings.version, capability)
     device.driver.budget.limit_owner(owner, options.memory_mb << 20)

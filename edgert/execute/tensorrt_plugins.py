@@ -77,8 +77,8 @@ def _load(bindings: Bindings, file: Path) -> Any:
     library = _open(file)
     if any(hasattr(library, name) for name in _ENTRY_POINTS):
         raise ModelError(
-            f"{file}: {bindings.title} refuses this plugin library, and logs why. Perhaps another library has "
-            "a plugin of the same name and version"
+            f"{file}: {bindings.title} refuses this plugin library, and logs why. Perhaps another library "
+            "has a plugin of the same name and version"
         )
     _initialise(library, file)
     return library

@@ -19,7 +19,16 @@ from edgert.errors import FrameError, ModelError
 from edgert.frames.frame import image_shape
 from edgert.frames.placement import Placement, Rect
 from edgert.frames.result import Array
-from edgert.prepare.geometry import Size, Target, bars_around, fit_frame, read_target
+from edgert.prepare.geometry import (
+    Size,
+    Target,
+    bars_around,
+    fit_frame,
+    item_shape_for,
+    read_target,
+    sampling,
+    tensor_size,
+)
 from edgert.prepare.options import PrepareOptions
 from edgert.prepare.values import PixelValues, calculator, is_uniform, spread
 
@@ -56,13 +65,8 @@ class Preparer:
         self._plans: OrderedDict[tuple[str, tuple[int, ...]], _Plan] = OrderedDict()
 
     def shape_for(self, pixel_format: str, height: int, width: int) -> tuple[int, ...]:
-        """Return the tensor shape of one such frame, without the batch axis. Any thread; never raises.
-
-        With fit "none" it is the frame's own size even where the tensor has another: such a frame
-        shares a batch with no good one, and `place` refuses it.
-        """
-        keeps_size = self._target.size is None or self._options.fit == "none"
-        return self._target.item_shape((width, height) if keeps_size else self._target.size)  # type: ignore[arg-type]
+        """Return the tensor shape of one such frame, without the batch axis. Any thread; never raises."""
+        return item_shape_for(self._options, self._target, (width, height))
 
     def place(self, image: Array, pixel_format: str, item_out: Array) -> Placement:
         """Write a picture (uint8, see `frames.frame`) into its place; return how it stands there.
@@ -92,10 +96,7 @@ class Preparer:
 
     def _add_plan(self, pixel_format: str, shape: tuple[int, ...]) -> _Plan:
         source = _source_size(pixel_format, shape)
-        tensor = self._target.size or source
-        if self._options.fit == "none" and tensor != source:
-            frame_size, model_size = f"{source[0]}x{source[1]}", f"{tensor[0]}x{tensor[1]}"
-            raise FrameError(f"The frame is {frame_size}; the model takes {model_size} and fit is 'none'.")
+        tensor = tensor_size(self._options, self._target, source)
         used_bytes = self._scratch.size_bytes
         plan = _Plan(self._options, self._target, self._values, self._scratch, pixel_format, source, tensor)
         if self._scratch.size_bytes != used_bytes:
@@ -204,14 +205,12 @@ def _recolour_steps(
 def _resize_steps(
     options: PrepareOptions, part: Rect, place: Rect, channels: int, scratch: _Scratch
 ) -> list[Step]:
-    size = (place.width, place.height)
-    if size == (part.width, part.height):
+    kind = sampling(options, part, place)
+    if kind is None:
         return []
+    size = (place.width, place.height)
     shape = (place.height, place.width) if channels == 1 else (place.height, place.width, channels)
     out = scratch.take("resized", *shape)
-    enlarges = place.width > part.width or place.height > part.height
-    # OpenCV's area is neither linear nor an average where a side is enlarged.
-    kind = "linear" if options.interpolation == "area" and enlarges else options.interpolation
     return [partial(cv2.resize, dsize=size, dst=out, interpolation=_INTERPOLATION[kind])]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
-from edgert.errors import ModelError
+from edgert.errors import FrameError, ModelError
 from edgert.frames.placement import Rect, crop_part, letterbox_place
 from edgert.prepare.options import PrepareOptions
 
@@ -65,6 +67,36 @@ def fit_frame(options: PrepareOptions, source: Size, tensor: Size) -> tuple[Rect
     if options.fit == "crop":
         return crop_part(source, tensor, options.keep), whole_tensor
     return whole_source, whole_tensor
+
+
+def item_shape_for(options: PrepareOptions, target: Target, source: Size) -> tuple[int, int, int]:
+    """Return the tensor shape of a frame of `source`, without the batch axis.
+
+    With fit "none" it is the frame's own size even where the tensor has another: such a frame
+    shares a batch with no good one, and `tensor_size` refuses it.
+    """
+    size = source if target.size is None or options.fit == "none" else target.size
+    return target.item_shape(size)
+
+
+def tensor_size(options: PrepareOptions, target: Target, source: Size) -> Size:
+    """Return the tensor's size for a frame of `source`. Raises FrameError if it must fit and does not."""
+    size = target.size or source
+    if options.fit == "none" and size != source:
+        frame_size, model_size = f"{source[0]}x{source[1]}", f"{size[0]}x{size[1]}"
+        raise FrameError(f"The frame is {frame_size}; the model takes {model_size} and fit is 'none'.")
+    return size
+
+
+def sampling(options: PrepareOptions, part: Rect, place: Rect) -> Literal["linear", "area", "nearest"] | None:
+    """Return how `part` becomes `place`: None if it stays as it is.
+
+    OpenCV's area is neither linear nor an average where a side is enlarged, so that is linear.
+    """
+    if (place.width, place.height) == (part.width, part.height):
+        return None
+    enlarges = place.width > part.width or place.height > part.height
+    return "linear" if options.interpolation == "area" and enlarges else options.interpolation
 
 
 def bars_around(place: Rect, tensor: Size) -> list[Rect]:

@@ -10,8 +10,13 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from edgert.schedule.batcher import Batcher, Waiting
+from edgert.schedule.timer import wake_exactly
 
 T = TypeVar("T")
+
+# While a lane is about to be done its thread asks again and again. Between two looks it gives the
+# interpreter's lock away: else others would have to take it, and keep it longer.
+LEAST_WAIT_S = 1e-6
 
 
 class LanePort(Protocol):
@@ -128,6 +133,7 @@ class Scheduler:
 
     def _run(self) -> None:
         due_ns: int | None = None
+        wake_exactly()
         with self._current():
             while not self._is_stopping:
                 self._sleep(due_ns)
@@ -138,13 +144,13 @@ class Scheduler:
         """Collect from these models' lanes and feed them; return when to look again if nothing wakes us."""
         now_ns = self._clock()
         for model in models:
-            self._collect(model)
+            self._collect(model, now_ns)
             self._feed(model, now_ns)
         return self._next_due_ns(models, now_ns)
 
     def _sleep(self, due_ns: int | None) -> None:
-        """Wait for a wake or until `due_ns`, unless woken already."""
-        timeout = None if due_ns is None else max(0.0, (due_ns - self._clock()) / 1e9)
+        """Wait for a wake or until `due_ns`; other threads get their turn in any case."""
+        timeout = None if due_ns is None else max(LEAST_WAIT_S, (due_ns - self._clock()) / 1e9)
         try:
             self._wakes.get(timeout=timeout)
         except Empty:
@@ -163,10 +169,13 @@ class Scheduler:
         return min((*waiting, *(look for look in looks if look is not None)), default=None)
 
     @staticmethod
-    def _collect(model: ModelPort) -> None:
+    def _collect(model: ModelPort, now_ns: int) -> None:
+        """Take what is done from lanes that say so themselves, and from those that may be done by now."""
         for lane in model.lanes:
-            for completed in lane.poll():
-                model.complete(lane, completed)
+            look_ns = lane.look_ns(now_ns)
+            if look_ns is None or look_ns <= now_ns:
+                for completed in lane.poll():
+                    model.complete(lane, completed)
 
     def _feed(self, model: ModelPort, now_ns: int) -> None:
         """Give every lane a batch, then every lane that takes one a second, while frames are due."""

@@ -1,0 +1,1 @@
+"""`edgert build`: from an ONNX file to an engine in the store."""

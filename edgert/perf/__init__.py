@@ -1,0 +1,1 @@
+"""`edgert perf`: how fast a model is on this machine, measured as trtexec and perf_client measure."""

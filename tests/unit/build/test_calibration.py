@@ -1,0 +1,69 @@
+"""Calibration caches of TensorRT 10 and older."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from edgert.build.calibration import open_cached_calibrator
+from edgert.errors import ConfigError
+from tests.fakes.tensorrt_10 import Calibrator
+
+
+class MinMax(Calibrator):
+    """Another class than the first."""
+
+
+MODULE = SimpleNamespace(IInt8EntropyCalibrator2=Calibrator, IInt8MinMaxCalibrator=MinMax)
+
+
+def cache(tmp_path, content):
+    path = tmp_path / "calibration.cache"
+    path.write_bytes(content)
+    return path
+
+
+def test_the_first_line_chooses_the_algorithm(tmp_path):
+    entropy = open_cached_calibrator(MODULE, cache(tmp_path, b"TRT-8501-EntropyCalibration2\nx: 3c010a14\n"))
+    minmax = open_cached_calibrator(MODULE, cache(tmp_path, b"TRT-100300-MinMaxCalibration\nx: 3c010a14\n"))
+    assert not isinstance(entropy, MinMax)
+    assert isinstance(minmax, MinMax)
+
+
+def test_it_only_reads_the_cache(tmp_path):
+    path = cache(tmp_path, b"TRT-8501-EntropyCalibration2\nx: 3c010a14\n")
+    calibrator = open_cached_calibrator(MODULE, path)
+    assert calibrator.initialised
+    assert calibrator.get_batch_size() == 1
+    assert calibrator.get_batch(["x"]) is None
+    calibrator.write_calibration_cache(b"other")
+    assert (
+        path.read_bytes()
+        == calibrator.read_calibration_cache()
+        == b"TRT-8501-EntropyCalibration2\nx: 3c010a14\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"TRT-8501-Magic\n", b"8501-EntropyCalibration2\n", b"\xff\xfe"]
+)
+def test_another_file_is_refused(tmp_path, content):
+    with pytest.raises(ConfigError, match="expected TRT-<version>- and one of EntropyCalibration2, MinMax"):
+        open_cached_calibrator(MODULE, cache(tmp_path, content))
+
+
+def test_an_absent_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent: cannot be read: No such file"):
+        open_cached_calibrator(MODULE, tmp_path / "absent")
+
+
+def test_the_real_class_of_tensorrt_rtx_takes_it(tmp_path):
+    """Its calibrators do nothing any more, but their classes are those of TensorRT 10."""
+    module = pytest.importorskip("tensorrt_rtx")
+    if not hasattr(module, "IInt8EntropyCalibrator2"):
+        pytest.skip("this release has no calibrators")
+    path = cache(tmp_path, b"TRT-100300-EntropyCalibration2\nx: 3c010a14\n")
+    calibrator = open_cached_calibrator(module, path)
+    assert isinstance(calibrator, module.IInt8EntropyCalibrator2)
+    assert calibrator.get_algorithm() == module.CalibrationAlgoType.ENTROPY_CALIBRATION_2
