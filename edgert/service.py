@@ -20,7 +20,7 @@ import msgspec
 from edgert import __version__
 from edgert.capture.state import SourceState
 from edgert.device.heap import return_large_blocks
-from edgert.errors import ConfigError, EdgertError, ModelError
+from edgert.errors import ConfigError, DeviceLostError, EdgertError, ModelError
 from edgert.exit_codes import ExitCode, exit_code_of
 from edgert.pipeline.assembly import Assembly
 from edgert.pipeline.file import PipelineFile
@@ -71,6 +71,11 @@ class Service:
         self._announce(topics.source_state(source), self._assembly.source_report(source))
         if state == "ended" and self._assembly.have_all_ended():
             self._events.put("ended")
+
+    def device_lost(self, error: DeviceLostError) -> None:
+        """Stop: systemd starts a new process."""
+        log.error("the device is lost: %s", error)
+        self._events.put("ended")
 
     def model_changed(self, model: str, state: ModelState) -> None:
         """Log and announce a model's new state."""

@@ -192,16 +192,16 @@ class _DecodedTally:
 
 def match_output(name: str, reference: Array, value: Array) -> OutputMatch:
     """Compare two tensors of one shape."""
+    if np.array_equal(reference, value, equal_nan=True):
+        return OutputMatch(name, 1.0, 0.0)
     old, new = (array.astype(np.float64).ravel() for array in (reference, value))
     if not np.isfinite(old).all() or not np.isfinite(new).all():
-        is_same = np.array_equal(old, new, equal_nan=True)
-        return OutputMatch(name, float(is_same), 0.0 if is_same else float("inf"))
+        return OutputMatch(name, 0.0, float("inf"))
     lengths = float(np.linalg.norm(old) * np.linalg.norm(new))
-    is_empty = not old.any() and not new.any()
-    cosine = 1.0 if is_empty else float(old @ new) / lengths if lengths else 0.0
     largest = float(np.abs(old).max(initial=0.0))
     difference = float(np.abs(old - new).max(initial=0.0))
-    return OutputMatch(name, min(cosine, 1.0), difference / largest if largest else difference)
+    cosine = min(float(old @ new) / lengths, 1.0) if lengths else 0.0
+    return OutputMatch(name, cosine, difference / largest if largest else difference)
 
 
 def _problems(outputs: Sequence[OutputMatch], agreement: Agreement | None, limits: Limits) -> list[str]:

@@ -50,8 +50,9 @@ class BuildProgress:
         return self._cancelled
 
     def cancel(self) -> None:
-        """End the build at its next step."""
+        """End the build at its next step, which may take a while."""
         self._cancelled = True
+        self._write(f"\n{self._title}: ends at the builder's next step\n")
 
     def phase_start(self, name: str, parent: str | None, steps: int) -> None:
         """Note that a phase of so many steps begins, inside another one or not."""
@@ -154,7 +155,7 @@ def run_cancellable(work: Callable[[], T], progress: BuildProgress) -> T:
 
 
 class _Turn:
-    """Whether the work runs: the pool itself cannot tell if it was interrupted while it started its thread."""
+    """Whether the work runs. The pool cannot tell if it was interrupted while it started its thread."""
 
     def __init__(self, progress: BuildProgress) -> None:
         self._progress = progress

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import ClassVar
 
 import msgspec
 
-from edgert.device.driver import Driver, Stream
+from edgert.device.driver import Stream
 from edgert.device.opened import OpenDevice
 from edgert.errors import BusyError, ClosedError, DeviceError, DeviceLostError, EdgertError, ModelError
-from edgert.execute.bindings import Binding, BindingCache, Shape, TensorMemory
+from edgert.execute.bindings import BindingCache, TensorMemory
+from edgert.execute.device_buffers import DeviceBufferSet, Marks
 from edgert.execute.engine import (
     BufferSet,
     Completed,
-    DeviceTensor,
-    DeviceTimes,
     EngineInfo,
     Fill,
+    GraphCounts,
     LaneOptions,
     OnRead,
 )
 from edgert.execute.runner import Runner
-from edgert.frames.result import Array
 from edgert.stats import CopyCounts, LiveCount
 
 SETS_PER_LANE = 2
@@ -37,58 +36,6 @@ SETS_PER_LANE = 2
 FIRST_LOOK_NS = 20_000  # after a batch was submitted, whether its slots have been read
 EARLIEST_SPREADS = 3  # before its usual time, in mean deviations of it, whether a batch is done
 LOOKS_PER_RUN = 64  # after that, in its usual time
-
-
-class DeviceBufferSet:
-    """Inputs and outputs of one batch. See `engine.BufferSet`."""
-
-    def __init__(self, index: int, cache: BindingCache, runner: Runner, stream: Stream, marks: Marks) -> None:
-        self.index = index
-        self.stream = stream
-        self.cache = cache
-        self.marks = marks
-        self.is_free = True
-        self.binding: Binding | None = None
-        self._runner = runner
-
-    def inputs(self, shapes: Mapping[str, Shape]) -> Mapping[str, DeviceTensor]:
-        """Return input tensors for at least as large a batch; places beyond it are computed and not read."""
-        binding = self.binding = self._runner.bind(self.cache, shapes)
-        return binding.inputs
-
-    def outputs(self) -> Mapping[str, Array]:
-        """Return the outputs; those of places that were not filled mean nothing."""
-        if self.binding is None:
-            raise ModelError("The batch has no outputs: it did not run.")
-        return self.binding.outputs
-
-    def close(self) -> None:
-        """Free everything."""
-        self.binding = None
-        self.cache.close()
-        self.marks.close()
-
-
-class Marks:
-    """The events of one buffer set. `begun` and `computed` are set only where batches are timed."""
-
-    def __init__(self, driver: Driver, *, is_timed: bool) -> None:
-        self.begun, self.filled, self.computed, self.done = self._events = [
-            driver.open_event(is_timed=is_timed) for _ in range(4)
-        ]
-
-    def times(self) -> DeviceTimes:
-        """Return how long a batch took that is done."""
-        return DeviceTimes(
-            self.filled.elapsed_ms(self.begun),
-            self.computed.elapsed_ms(self.filled),
-            self.done.elapsed_ms(self.computed),
-        )
-
-    def close(self) -> None:
-        """Free the events."""
-        for event in self._events:
-            event.close()
 
 
 def open_device_lane(
@@ -227,6 +174,10 @@ class DeviceLane:
         own.is_free = True
         self._free.append(own)
         self._on_done()
+
+    def graph_counts(self) -> GraphCounts:
+        """Return how batches ran so far."""
+        return GraphCounts(self.runner.captured, self.runner.launched, self.runner.enqueued)
 
     def close(self) -> None:
         """Wait for what is in flight, free everything."""

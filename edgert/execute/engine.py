@@ -79,6 +79,14 @@ class Completed(msgspec.Struct, gc=False):
     device: DeviceTimes | None = None  # of a lane that was opened timed
 
 
+class GraphCounts(msgspec.Struct, frozen=True):
+    """How a lane's batches ran. All zero on the host."""
+
+    captured: int = 0  # graphs
+    launched: int = 0  # batches that ran as a graph
+    enqueued: int = 0  # batches that ran without
+
+
 class Lane(Protocol):
     """Runs batches in order. One thread submits and polls; `on_done` is called from any thread."""
 
@@ -105,6 +113,9 @@ class Lane(Protocol):
 
     def release(self, buffers: BufferSet) -> None:
         """Give a buffer set back after decoding. Any thread. Raises BusyError if it was not acquired."""
+
+    def graph_counts(self) -> GraphCounts:
+        """Return how batches ran so far. Any thread."""
 
     def close(self) -> None:
         """Wait for the batch in flight, stop and free everything. Allowed again."""

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import ClassVar, Protocol
 
 from edgert.errors import BusyError, ClosedError, EdgertError, ModelError
-from edgert.execute.engine import BufferSet, Completed, Fill, OnRead
+from edgert.execute.engine import BufferSet, Completed, Fill, GraphCounts, OnRead
 from edgert.stats import LiveCount
 
 
@@ -67,6 +67,10 @@ class HostLane:
     def look_ns(self, now_ns: int) -> int | None:
         """Return None: the worker says when it is done."""
         return None
+
+    def graph_counts(self) -> GraphCounts:
+        """Return zeros: the host has no graphs."""
+        return GraphCounts()
 
     def release(self, buffers: BufferSet) -> None:
         """Make the buffer set free again. Raises BusyError."""

@@ -51,7 +51,7 @@ class Request(msgspec.Struct, gc=False):
 
 
 class Driven(msgspec.Struct, frozen=True):
-    """What one run gave: the requests that came after the warm-up."""
+    """What one run gave: the requests whose batch began after the warm-up."""
 
     samples: tuple[Sample, ...]
     unserved_ms: tuple[float, ...]  # how long those had waited that no lane took in time
@@ -83,7 +83,7 @@ class Drive:
         self._clock = clock
         self._flying = [0] * len(rig.lanes)  # batches in flight
         self._samples: list[Sample] = []
-        self._counted_ns = 0  # requests that came earlier are warm-up
+        self._counted_ns = 0  # batches that began earlier are warm-up, as trtexec has it
 
     def run(self, window: Window) -> Driven:
         """Drive until the window is over and all that was submitted is answered.
@@ -108,17 +108,15 @@ class Drive:
             self._step(over_ns)
         unserved_ms = tuple(self._unserved_ms())
         while any(self._flying):
-            self._collect()
             self._sleep()
+            self._collect()
         return Driven(tuple(self._samples), unserved_ms, self._is_stopping())
 
     def _unserved_ms(self) -> Iterator[float]:
-        """Take all that waits; yield how long those have waited that count."""
+        """Take all that waits; yield how long each has waited."""
         now_ns = self._clock()
         while self._load.next_ns() is not None:
-            arrived_ns = self._load.take()
-            if arrived_ns >= self._counted_ns:
-                yield (now_ns - arrived_ns) / 1e6
+            yield (now_ns - self._load.take()) / 1e6
 
     def _step(self, until_ns: int) -> None:
         self._collect()
@@ -136,7 +134,7 @@ class Drive:
                 if completed.error is not None:
                     raise completed.error
                 self._load.finish(self._clock())
-                if request.arrived_ns >= self._counted_ns:
+                if completed.started_mono_ns >= self._counted_ns:
                     self._samples.append(sample_of(request, completed, is_driven=self._rig.is_driven))
 
     def _feed(self) -> None:

@@ -29,7 +29,7 @@ class Load(Protocol):
         """Hear that a request was answered."""
 
     def stop(self, now_ns: int) -> None:
-        """Let no request come that has not come by now; those that wait can still be taken."""
+        """Let no request come that is not due by now."""
 
 
 class ClosedLoad:
@@ -58,8 +58,9 @@ class ClosedLoad:
             self._waiting.append(now_ns)
 
     def stop(self, now_ns: int) -> None:
-        """Let answers bring nothing more."""
+        """Let nothing more come; those that wait were to come with an answer, and go."""
         self._is_stopped = True
+        self._waiting.clear()
 
 
 class OpenLoad:

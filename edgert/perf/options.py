@@ -26,7 +26,7 @@ class Level(msgspec.Struct, frozen=True):
 
 
 class Window(msgspec.Struct, frozen=True):
-    """How long is measured. What arrives during the warm-up is run and not counted."""
+    """How long is measured. What begins during the warm-up is not counted."""
 
     warm_up_ns: int
     duration_ns: int

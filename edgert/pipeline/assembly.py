@@ -13,6 +13,7 @@ from edgert.capture.state import SourceState
 from edgert.device.allocations import AllocationReport, report_allocations
 from edgert.device.memory import Budget
 from edgert.device.opened import OpenDevice, open_device
+from edgert.errors import DeviceLostError
 from edgert.models.store import ModelVersion
 from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.link import Link
@@ -40,6 +41,9 @@ class Observer(Protocol):
 
     def model_changed(self, model: str, state: ModelState) -> None:
         """A model was loaded, unloaded, or could not be."""
+
+    def device_lost(self, error: DeviceLostError) -> None:
+        """The device no longer answers; only a new process helps."""
 
 
 class Assembly:
@@ -89,6 +93,7 @@ class Assembly:
         self.models = pipeline.models = ModelSet(
             pipeline.scheduler, self._open_model, pipeline.attach, pipeline.drop, self._observer.model_changed
         )
+        pipeline.on_lost = self._observer.device_lost
         pipeline.start()
         undo.callback(pipeline.stop)
 
@@ -167,12 +172,13 @@ class Assembly:
             self.boot,
             round(time.monotonic() - self._started, 3),
             proportional_set_bytes(),
-            MemoryReport(budget.used_bytes, budget.peak_bytes, budget.limit_bytes),
+            MemoryReport(budget.used_bytes, budget.peak_bytes, budget.limit_bytes, _held(budget)),
             self._stage_cpu_s(),
             {name: source.report() for name, source in dict(self._sources).items()},
             {name: self._model_report(name, state) for name, state in dict(self.models.states).items()},
             self.sink_report(),
             copy_reports(self._tap_copies),
+            copy_reports(self.device.copies),
         )
 
     def sink_report(self) -> dict[str, SinkStats]:
@@ -205,3 +211,9 @@ class Assembly:
             )
             for model in options.models
         ]
+
+
+def _held(budget: Budget) -> dict[str, int]:
+    """Return who holds how much; what nobody holds is left out."""
+    owners = budget.by_owner().items()
+    return {name: usage.used_bytes for name, usage in owners if name and usage.used_bytes}

@@ -12,7 +12,7 @@ import msgspec
 
 from edgert.decode.decoder import Decoder
 from edgert.errors import EdgertError, ModelError
-from edgert.execute.engine import DEFAULT_LANE, BufferSet, Completed, Engine, Lane, LaneOptions
+from edgert.execute.engine import DEFAULT_LANE, BufferSet, Completed, Engine, GraphCounts, Lane, LaneOptions
 from edgert.frames.frame import Frame
 from edgert.frames.placement import Placement
 from edgert.frames.result import Array, Output
@@ -49,6 +49,7 @@ class ModelStatistics(msgspec.Struct, frozen=True):
     execute: LatencySummary  # of a batch
     decode: LatencySummary  # of a batch
     frame_times: FrameTimes
+    graphs: GraphCounts = GraphCounts()
 
 
 class LoadedModel:
@@ -189,6 +190,15 @@ class LoadedModel:
                 round(self._execute_frame_ns / 1e6, 3),
                 round(self._decode_frame_ns / 1e6, 3),
             ),
+            self._graph_counts(),
+        )
+
+    def _graph_counts(self) -> GraphCounts:
+        counts = [lane.graph_counts() for lane in tuple(self._lanes)]
+        return GraphCounts(
+            sum(count.captured for count in counts),
+            sum(count.launched for count in counts),
+            sum(count.enqueued for count in counts),
         )
 
     def _count_time(self, completed: Completed, frames: int) -> None:

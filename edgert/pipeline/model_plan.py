@@ -13,12 +13,13 @@ from edgert.config import Document, Options, merge
 from edgert.decode.decoder import Decoder
 from edgert.decode.factory import DecodeOptions, open_decoder
 from edgert.decode.tensors import TensorsOptions
+from edgert.device.opened import OpenDevice
 from edgert.errors import ConfigError, ModelError
 from edgert.execute.engine import EngineInfo
 from edgert.execute.options import EngineOptions
 from edgert.models.model_config import ModelConfig, TensorConfig
 from edgert.models.runtime import runtime_of
-from edgert.models.store import ModelEntry
+from edgert.models.store import ModelEntry, ModelVersion
 from edgert.models.tensor_spec import TensorSpec
 from edgert.prepare.options import PrepareOptions
 
@@ -58,6 +59,11 @@ class ModelPlan(msgspec.Struct, frozen=True):
         """How many batches of this model run at once."""
         groups = self.entry.config.instance_groups
         return self.settings.engine.lanes or sum(group.count for group in groups) or 1
+
+    def engine_file(self, version: ModelVersion, device: OpenDevice) -> Path:
+        """Return the engine of a version for this device. Raises ModelError."""
+        capability = device.driver.attributes().get("compute_capability")
+        return self.entry.engine_file(version, None if capability is None else str(capability))
 
     def check(self) -> None:
         """Look at everything that needs no engine: versions, files, labels, decoding. Raises ModelError."""

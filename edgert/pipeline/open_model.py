@@ -75,7 +75,7 @@ def load_engine(plan: ModelPlan, version: ModelVersion, device: OpenDevice, thre
     """Load a version's engine file with the runtime that the plan names. Raises ModelError, ConfigError."""
     if plan.runtime == "noop":
         return _noop_engine(plan.entry.config)
-    file = plan.entry.engine_file(version)
+    file = plan.engine_file(version, device)
     if plan.runtime == "onnxruntime":
         try:
             from edgert.execute.onnx_engine import load_onnx_engine  # its import takes a third of a second

@@ -34,6 +34,7 @@ class Pipeline:
         """`current` makes the device current for the thread that submits."""
         self.scheduler = Scheduler(current=current)
         self.failure: DeviceLostError | None = None  # nothing goes on after it
+        self.on_lost: Callable[[DeviceLostError], None] = lambda _: None  # hears of it once
         self.models: ModelSet
         self._links = {source: {link.model: link for link in own} for source, own in links.items()}
         self._sinks = sinks
@@ -127,8 +128,9 @@ class Pipeline:
         """Decode a batch, give its buffers back, publish."""
         batch = completed.tag
         assert isinstance(batch, Batch)  # noqa: S101 - our own invariant
-        if isinstance(completed.error, DeviceLostError):
+        if isinstance(completed.error, DeviceLostError) and self.failure is None:
             self.failure = completed.error
+            self.on_lost(completed.error)
         outputs = model.decode(completed, batch)
         lane.release(completed.buffers)
         for route, frame, output in zip(batch.routes, batch.frames, outputs, strict=True):

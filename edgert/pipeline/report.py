@@ -49,11 +49,12 @@ class ModelReport(msgspec.Struct, frozen=True):
 
 
 class MemoryReport(msgspec.Struct, frozen=True):
-    """Slots and tensors; `limit_bytes` 0 means none is set."""
+    """Slots, tensors and engines; `limit_bytes` 0 means none is set."""
 
     used_bytes: int
     peak_bytes: int
     limit_bytes: int
+    owners: dict[str, int] = {}  # what each holds now
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -69,3 +70,4 @@ class Report(msgspec.Struct, frozen=True):
     models: dict[str, ModelReport]
     sinks: dict[str, SinkStats]
     tap_copies: dict[str, CopyReport]  # beside the line: of frames that a tap took
+    device_copies: dict[str, CopyReport] = {}  # of frames to the device, of outputs from it

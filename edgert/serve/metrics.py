@@ -131,8 +131,18 @@ def _sinks(report: Report) -> Iterator[Metric]:
 def _process(report: Report) -> Iterator[Metric]:
     yield GaugeMetricFamily("edgert_pss_bytes", "Proportional set size", value=report["pss_bytes"])
     memory = report["memory"]
-    yield GaugeMetricFamily("edgert_buffer_bytes", "Slots and tensors", value=memory["used_bytes"])
+    yield GaugeMetricFamily("edgert_buffer_bytes", "Slots, tensors, engines", value=memory["used_bytes"])
     yield GaugeMetricFamily("edgert_buffer_peak_bytes", "Their peak", value=memory["peak_bytes"])
+    held = GaugeMetricFamily("edgert_held_bytes", "Memory by who holds it", labels=["owner"])
+    for owner, size in memory["owners"].items():
+        held.add_metric([owner], size)
+    yield held
+    copies = CounterMetricFamily("edgert_device_copies", "Copies to and from the device", labels=["kind"])
+    copied = CounterMetricFamily("edgert_device_copied_bytes", "Bytes of these copies", labels=["kind"])
+    for kind, count in report["device_copies"].items():
+        copies.add_metric([kind], count["copies"])
+        copied.add_metric([kind], count["bytes"])
+    yield from (copies, copied)
     help_text = "CPU time of the threads that live, by stage"  # falls when a model's lanes end
     seconds = GaugeMetricFamily("edgert_stage_cpu_seconds", help_text, labels=["stage"])
     for stage, value in report["stage_cpu_s"].items():

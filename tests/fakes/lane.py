@@ -8,6 +8,7 @@ from collections import deque
 import numpy as np
 
 from edgert.errors import BusyError, ClosedError
+from edgert.execute.engine import GraphCounts
 from edgert.execute.host_lane import run_batch
 
 TIMEOUT_S = 10.0  # real seconds before a test that waits for a lane gives up
@@ -89,6 +90,9 @@ class FakeLane:
 
     def look_ns(self, now_ns):
         return None
+
+    def graph_counts(self):
+        return GraphCounts()
 
     def submit(self, buffers, fill, tag, on_read=lambda: None):
         if self._is_closed:

@@ -49,6 +49,9 @@ class Line:
             self._source_states[source] = state
             self._changed.notify_all()
 
+    def device_lost(self, error):
+        self.lost = error
+
     def model_changed(self, model, state) -> None:
         with self._changed:
             self.model_states.append((model, state))

@@ -78,7 +78,7 @@ def test_a_dla_core_falls_back_to_the_gpu():
 
 
 def test_a_dla_core_that_is_not_there_is_named():
-    with pytest.raises(DeviceError, match="--dla-core 2: TensorRT 10.3.0 finds 2 DLA cores here"):
+    with pytest.raises(DeviceError, match=r"--dla-core 2: TensorRT 10.3.0 finds 2 DLA cores here"):
         configured(dla_core=2, precision="fp16", dla_cores=2)
 
 

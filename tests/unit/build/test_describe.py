@@ -42,7 +42,7 @@ def test_an_engine_of_one_batch_size_is_described_whole():
 
 def test_a_type_that_the_inference_server_has_not_is_named():
     facts = EngineFacts((TensorSpec("x", "float8", (-1,)),), (), 1)
-    with pytest.raises(ModelError, match="Tensor 'x' is float8, which config.pbtxt has no name for"):
+    with pytest.raises(ModelError, match=r"Tensor 'x' is float8, which config.pbtxt has no name for"):
         config_text("coco", facts, {})
 
 
@@ -99,7 +99,7 @@ def test_a_model_like_one_for_another_runtime_has_to_be_written(tmp_path):
 def test_labels_that_are_missing_or_elsewhere_are_named(tmp_path):
     site = Site(tmp_path)
     site.add("old", settings='[labels]\nfile = "absent.txt"\n')
-    with pytest.raises(ModelError, match="absent.txt: cannot be read"):
+    with pytest.raises(ModelError, match=r"absent.txt: cannot be read"):
         described(site, like="old")
     site.add("old", settings='[labels]\nfile = "../../secret.txt"\n')
     with pytest.raises(ModelError, match="expected a file inside"):

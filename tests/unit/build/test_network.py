@@ -39,18 +39,17 @@ def error(node, description, code="INTERNAL_ERROR"):
     [
         (
             "Op type Unique is not supported in TensorRT-RTX.",
-            "node 1 'second' (Unique): Op type Unique is not supported in TensorRT-RTX. Export the model without "
-            "this operator, or cut the graph before it.",
+            "Op type Unique is not supported in TensorRT-RTX. Export the model without this operator, or cut "
+            "the graph before it.",
         ),
         (
             "false",
-            "node 1 'second' (Unique): Unique is not supported in this form (UNSUPPORTED_NODE). Export the model "
-            "for a newer opset.",
+            "Unique is not supported in this form (UNSUPPORTED_NODE). Export the model for a newer opset.",
         ),
         (
             INT32,
-            "API Usage Error (bias: input has type Int32 but must have type FP8, FP4, Int4, or Int8). Quantize "
-            "without INT32 biases (onnxruntime: QuantizeBias = False) and symmetrically (QInt8).",
+            "(bias: input has type Int32 but must have type FP8, FP4, Int4, or Int8). Quantize without "
+            " INT32 biases (onnxruntime: QuantizeBias = False) and symmetrically (QInt8).",
         ),
     ],
 )

@@ -40,5 +40,5 @@ def test_external_data_that_is_missing_is_named(tmp_path):
     weights.data_location = 1
     weights.external_data.add(key="location", value="weights.bin")
     weights.ClearField("raw_data")
-    with pytest.raises(ModelError, match="not a usable ONNX file: .*weights.bin"):
+    with pytest.raises(ModelError, match=r"not a usable ONNX file: .*weights.bin"):
         read_onnx(save(tmp_path, model))

@@ -73,7 +73,7 @@ def test_a_timing_cache_needs_a_gpu():
 
 
 def test_all_complaints_come_at_once():
-    with pytest.raises(ConfigError, match="--version-compatible.*--dla-core"):
+    with pytest.raises(ConfigError, match=r"--version-compatible.*--dla-core"):
         check_options(options("tensorrt_rtx", version_compatible=True, dla_core=0), RTX, has_device=False)
 
 

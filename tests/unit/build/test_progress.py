@@ -87,11 +87,13 @@ def test_a_reader_that_has_gone_does_not_end_the_build():
 
 
 def test_a_cancelled_build_ends_at_its_next_step():
-    progress = BuildProgress("coco", io.StringIO())
+    stream = io.StringIO()
+    progress = BuildProgress("coco", stream)
     progress.phase_start("build", None, 3)
     assert progress.step_complete("build", 0)
     progress.cancel()
     assert not progress.step_complete("build", 1)
+    assert stream.getvalue().endswith("coco: ends at the builder's next step\n")
 
 
 def test_the_monitor_of_a_runtime_tells_the_progress():

@@ -175,7 +175,7 @@ def test_it_says_what_does_not_fit(tmp_path, change, message):
 
 def test_it_says_that_an_opset_is_too_old(tmp_path):
     file = read_onnx(save(tmp_path, detector(opset=12)))
-    with pytest.raises(ConfigError, match="has opset 12, expected 13 or later. Export it again"):
+    with pytest.raises(ConfigError, match=r"has opset 12, expected 13 or later. Export it again"):
         keep_best_anchors(file, 5, boxes="boxes", scores="scores")
 
 

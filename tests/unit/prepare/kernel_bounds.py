@@ -17,6 +17,7 @@ from tests.fakes.kernel_stream import KernelDriver
 
 SOURCES = ((2, 2), (6, 14), (10, 34), (46, 70), (4, 3000), (700, 2))
 TENSORS = ((1, 1), (9, 33), (13, 70))
+LEAD_BYTES = 8  # before the picture; libasan can poison no fewer
 LIBC = ctypes.CDLL(None)
 LIBC.malloc.restype = LIBC.calloc.restype = ctypes.c_void_p
 LIBC.free.argtypes = [ctypes.c_void_p]
@@ -36,11 +37,12 @@ def main(image: bytes) -> None:
 
 
 def prepare(preparer, pixel_format, source, item_bytes, stream) -> None:
-    """Make one frame whose memory begins at an odd address and has not a byte to spare."""
-    lead = 1 + sum(source) % 5
-    picture = LIBC.calloc(1, lead + image_bytes(image_shape(pixel_format, *source)))
+    """Make one frame whose memory begins within 16 bytes and has not a byte to spare."""
+    picture = LIBC.calloc(1, LEAD_BYTES + image_bytes(image_shape(pixel_format, *source)))
     item = LIBC.malloc(item_bytes)
-    preparer.place(picture + lead, pixel_format, *source, item, stream)
+    LIBC.__asan_poison_memory_region(ctypes.c_void_p(picture), LEAD_BYTES)
+    preparer.place(picture + LEAD_BYTES, pixel_format, *source, item, stream)
+    LIBC.__asan_unpoison_memory_region(ctypes.c_void_p(picture), LEAD_BYTES)
     LIBC.free(picture)
     LIBC.free(item)
     stream.close()

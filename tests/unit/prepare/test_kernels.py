@@ -140,7 +140,7 @@ def test_every_level_becomes_the_same_value(dtype, scale, image):
 def test_a_picture_may_begin_at_any_address(pixel_format, image):
     """Rows are copied in 16 bytes: each way that these fall on a row's ends."""
     memory = np.empty(10_000, np.uint8)
-    for start, width in product(range(17), (2, 14, 18, 30)):
+    for start, width in product(range(17), (2, 14, 16, 30)):  # the part begins at odd and even columns
         options = PrepareOptions(fit="crop", keep=0.7)
         case = Case(options, pixel_format, (10, width), (9, 7))
         picture = case.picture()

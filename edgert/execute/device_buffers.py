@@ -1,0 +1,64 @@
+"""One batch's inputs and outputs on a device, and the marks that say how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgert.device.driver import Driver, Stream
+from edgert.errors import ModelError
+from edgert.execute.bindings import Binding, BindingCache, Shape
+from edgert.execute.engine import DeviceTensor, DeviceTimes
+from edgert.execute.runner import Runner
+from edgert.frames.result import Array
+
+
+class DeviceBufferSet:
+    """Inputs and outputs of one batch. See `engine.BufferSet`."""
+
+    def __init__(self, index: int, cache: BindingCache, runner: Runner, stream: Stream, marks: Marks) -> None:
+        self.index = index
+        self.stream = stream
+        self.cache = cache
+        self.marks = marks
+        self.is_free = True
+        self.binding: Binding | None = None
+        self._runner = runner
+
+    def inputs(self, shapes: Mapping[str, Shape]) -> Mapping[str, DeviceTensor]:
+        """Return input tensors for at least as large a batch; places beyond it are computed and not read."""
+        binding = self.binding = self._runner.bind(self.cache, shapes)
+        return binding.inputs
+
+    def outputs(self) -> Mapping[str, Array]:
+        """Return the outputs; those of places that were not filled mean nothing."""
+        if self.binding is None:
+            raise ModelError("The batch has no outputs: it did not run.")
+        return self.binding.outputs
+
+    def close(self) -> None:
+        """Free everything."""
+        self.binding = None
+        self.cache.close()
+        self.marks.close()
+
+
+class Marks:
+    """The events of one buffer set. `begun` and `computed` are set only where batches are timed."""
+
+    def __init__(self, driver: Driver, *, is_timed: bool) -> None:
+        self.begun, self.filled, self.computed, self.done = self._events = [
+            driver.open_event(is_timed=is_timed) for _ in range(4)
+        ]
+
+    def times(self) -> DeviceTimes:
+        """Return how long a batch took that is done."""
+        return DeviceTimes(
+            self.filled.elapsed_ms(self.begun),
+            self.computed.elapsed_ms(self.filled),
+            self.done.elapsed_ms(self.computed),
+        )
+
+    def close(self) -> None:
+        """Free the events."""
+        for event in self._events:
+            event.close()
