@@ -11,8 +11,9 @@ BROKER_EXTRA := $(shell command -v mosquitto >/dev/null || ls /usr/sbin/mosquitt
 
 PY ?= $(BIN)/python
 SETUP ?= yes
+NVRTC ?= .cache/nvrtc/nvidia/cuda_nvrtc/lib/libnvrtc.so.12
 
-.PHONY: run test check bench gpu gpu-bench kernels clean
+.PHONY: run test check bench gpu gpu-bench gpu-ready kernels clean
 run:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo$(BROKER_EXTRA)
 	@$(BIN)/edgert demo $(ARGS)
@@ -32,15 +33,19 @@ bench:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo,broker,dev
 	$(BIN)/python -m tests.bench $(ARGS)
 
-gpu: kernels
+gpu: gpu-ready
 	$(PY) -m pytest -m gpu tests/gpu tests/contract $(ARGS)
 
-gpu-bench: kernels
+gpu-bench: gpu-ready
 	$(PY) -m tests.gpu_bench $(ARGS)
 
-kernels:
+gpu-ready:
 	@[ $(SETUP) = no ] || PYTHON=$(PYTHON) sh setup.sh host,demo,dev,cuda,rtx
-	$(PY) cross/compile_kernels.py
+	@$(PY) cross/compile_kernels.py --only cuda13
+
+kernels:
+	@[ -f $(NVRTC) ] || $(PY) -m pip install -q --target .cache/nvrtc 'nvidia-cuda-nvrtc-cu12==12.6.*'
+	$(PY) cross/compile_kernels.py --nvrtc $(NVRTC)
 
 clean:
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

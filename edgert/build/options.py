@@ -110,8 +110,6 @@ def _about_tensorrt(options: BuildOptions, bindings: Bindings) -> list[str]:
         complaints.append("--hardware-compatible same_compute_capability: needs 10.9 or later")
     if options.dla_core is not None and options.precision == "fp32":
         complaints.append("--dla-core: the DLA has no FP32; give --precision fp16 or int8")
-    if options.dla_core is not None and options.fixed_batch is None and len(options.batches) > 1:
-        complaints.append("--dla-core: the DLA has no variable batch; give --engine-per-batch too")
     return complaints
 
 

@@ -15,7 +15,7 @@ from edgert.build.network import ParsedNetwork
 from edgert.build.onnx_file import OnnxFile
 from edgert.build.options import BuildOptions
 from edgert.build.progress import BuildProgress, open_monitor, run_cancellable
-from edgert.build.shapes import Profile, fixed_shapes, largest_batch, profiles_for
+from edgert.build.shapes import Profile, check_single, fixed_shapes, largest_batch, profiles_for
 from edgert.errors import EdgertError, ModelError, OutOfDeviceMemoryError
 from edgert.execute.options import PluginOptions
 from edgert.execute.tensorrt_bindings import Bindings
@@ -75,6 +75,8 @@ def parse_model(
         profiles: tuple[Profile, ...] = ()
     else:
         profiles = profiles_for(inputs, options.shapes, options.batches, default_batch)
+    if options.dla_core is not None:
+        check_single(profiles)
     facts = EngineFacts(parsed.inputs, parsed.outputs, largest_batch(parsed.inputs, profiles))
     return Job(options, file, parsed, log, profiles, facts)
 

@@ -75,6 +75,16 @@ def largest_batch(inputs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> 
     return max((min(profile[name].maximum[0] for name in first) for profile in profiles), default=0)
 
 
+def check_single(profiles: Sequence[Profile]) -> None:
+    """Raise ConfigError if an input may have more than one shape: the DLA takes no other engines."""
+    shapes = [shapes for profile in profiles for shapes in profile.values()]
+    if len(profiles) > 1 or any(each.minimum != each.maximum for each in shapes):
+        raise ConfigError(
+            "--dla-core: the DLA takes inputs of one shape only. Give --engine-per-batch with --batch, or one "
+            "--shapes NAME=SHAPE"
+        )
+
+
 def _parse_shape(text: str, part: str) -> Shape:
     if not _SIDES.fullmatch(text):
         raise ConfigError(f"--shapes {part}: {text!r} is no shape, expected one such as 1x3x300x300")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -144,15 +145,15 @@ def _read(
 def _read_array(spec: TensorSpec, file: Path) -> Array:
     """Return the array of a .npy, or of a .npz the one with the input's name or the only one."""
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            return np.asarray(loaded)
-        with loaded:
+        with file.open("rb") as opened:  # given a path, NumPy would leave a damaged archive open
+            loaded = np.load(opened, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                return np.asarray(loaded)
             names = loaded.files
             if spec.name not in names and len(names) != 1:
                 raise ConfigError(f"{file}: has no array {spec.name!r}; it has {', '.join(names) or 'none'}")
             return np.asarray(loaded[spec.name if spec.name in names else names[0]])
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ConfigError(f"{file}: cannot be read as an array: {error}") from error
 
 

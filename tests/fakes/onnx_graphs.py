@@ -84,6 +84,19 @@ def quantized():
     return graph(nodes, {"image": ["batch", 3, 8, 8]}, {"level": ["batch", 3, 8, 8]}, constants)
 
 
+def quantized_convolution():
+    """Return a convolution in INT8, weights and input."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["image", "scale", "zero"], ["small"]),
+        helper.make_node("DequantizeLinear", ["small", "scale", "zero"], ["again"]),
+        helper.make_node("DequantizeLinear", ["kernels", "scale", "zero"], ["real"]),
+        helper.make_node("Conv", ["again", "real"], ["maps"], pads=[1, 1, 1, 1]),
+    ]
+    kernels = np.random.default_rng(0).integers(-127, 127, (4, 3, 3, 3)).astype(np.int8)
+    constants = {"scale": np.array(0.1, np.float32), "zero": np.array(0, np.int8), "kernels": kernels}
+    return graph(nodes, {"image": ["batch", 3, 8, 8]}, {"maps": ["batch", 4, 8, 8]}, constants)
+
+
 def run(model, inputs):
     """Return the outputs by name, computed by onnxruntime."""
     import onnxruntime

@@ -1,4 +1,4 @@
-"""A kernel that reads memory of nobody: the device is lost to the process, which says so and ends in order."""
+"""A kernel that reads memory of nobody: the device is lost to the process, which says so and ends."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def _parse() -> argparse.Namespace:
 
 def _measured(figure: str, folder: Path, *, quick: bool) -> Iterator[Row]:
     own = folder / figure
-    own.mkdir()
+    own.mkdir(exist_ok=True)
     for row in importlib.import_module(f"tests.gpu_bench.{figure}").figures(own, quick=quick):
         verdict = "" if not row.limit else "met" if row.is_met else "MISSED"
         print(f"{row.figure:62} {row.value:70} {row.limit:14} {verdict}", flush=True)

@@ -1,7 +1,7 @@
 // One frame into its place in an input tensor, in one launch: colour, resize, padding, values, layout, type.
 //
-// What is correct is `convert.Preparer`; `kernels.py` says how near this comes. A warp makes a strip: 32 columns
-// of one row of the tensor, a lane a column. A resized pixel is rounded before mean and scale.
+// What is correct is `convert.Preparer`; `kernels.py` says how near this comes. A warp makes a strip: 32
+// columns of one row of the tensor, a lane a column. A resized pixel is rounded before mean and scale.
 //
 // Loops are not unrolled: with 64 registers a thread, four blocks share a multiprocessor.
 #include "sampling.cuh"
@@ -84,7 +84,8 @@ DEVICE Window window_of(const Parameters& p, int first_row, int rows, int start,
 template <class Source, class Sampling>
 DEVICE void sample_strip(
     const Parameters& p, int start, int end, const Taps& rows, Lane<Source, Sampling>* lanes, Byte* staging) {
-  const int part = smaller(end - start, (MAX_ROW_BYTES / Source::BYTES) & ~1), row_bytes = part * Source::BYTES;
+  const int part = smaller(end - start, (MAX_ROW_BYTES / Source::BYTES) & ~1);
+  const int row_bytes = part * Source::BYTES;
   const int at_once = part < end - start ? 1 : rows_at_once<Source>(row_bytes);
 #pragma unroll 1
   for (int tap = 0; tap < rows.count; tap += at_once) {

@@ -1,8 +1,8 @@
 // A warp's lanes, and the few things that a device does its own way.
 //
-// On a device each lane is a thread. Compiled by a C++ compiler, one thread does the work of all lanes, step by
-// step, so that the same source can be tested anywhere. What every lane does stands after EACH_LANE; what a lane
-// keeps from one such step to the next is in an array of LANES_HERE, its own at [MINE].
+// On a device each lane is a thread. Compiled by a C++ compiler, one thread does the work of all lanes, step
+// by step, so that the same source can be tested anywhere. What every lane does stands after EACH_LANE; what
+// a lane keeps from one such step to the next is in an array of LANES_HERE, its own at [MINE].
 #pragma once
 
 typedef unsigned char Byte;

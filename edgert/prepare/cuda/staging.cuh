@@ -6,7 +6,8 @@
 
 #include "pixels.cuh"
 
-enum { STAGING_BYTES = 4096, MAX_ROW_BYTES = STAGING_BYTES / 2 - 2 * QUAD };  // of a warp; two rows always fit
+// Of one warp. Two rows of the longest always fit.
+enum { STAGING_BYTES = 4096, MAX_ROW_BYTES = STAGING_BYTES / 2 - 2 * QUAD };
 
 // Source rows [first_row, first_row + rows), of them the pixels [start, end), as they lie in shared memory.
 // Of nv12 start and end are even.

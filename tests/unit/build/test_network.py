@@ -49,7 +49,7 @@ def error(node, description, code="INTERNAL_ERROR"):
         (
             INT32,
             "(bias: input has type Int32 but must have type FP8, FP4, Int4, or Int8). Quantize without "
-            " INT32 biases (onnxruntime: QuantizeBias = False) and symmetrically (QInt8).",
+            "INT32 biases (onnxruntime: QuantizeBias = False) and symmetrically (QInt8).",
         ),
     ],
 )

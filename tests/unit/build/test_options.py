@@ -40,7 +40,6 @@ ELEVEN = bindings("tensorrt", 11, 4, 0)
         (TEN, {"compute": ("8.7",)}, "TensorRT 10.3.0: --compute: it builds for the GPU that it runs on"),
         (TEN, {"hardware_compatibility": "same_compute_capability"}, "needs 10.9 or later"),
         (TEN, {"dla_core": 0}, "the DLA has no FP32; give --precision fp16 or int8"),
-        (TEN, {"dla_core": 0, "precision": "fp16", "batches": (1, 4)}, "give --engine-per-batch too"),
         (TEN, {"calibration_cache": Path("c")}, "is for --precision int8, not fp32"),
         (ELEVEN, {"precision": "int8", "calibration_cache": Path("c")}, "INT8 stands in the model"),
     ],

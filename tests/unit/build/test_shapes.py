@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgert.build.shapes import fixed_shapes, largest_batch, parse_profile, profiles_for
+from edgert.build.shapes import check_single, fixed_shapes, largest_batch, parse_profile, profiles_for
 from edgert.errors import ConfigError
 from edgert.models.manifest import ShapeRange
 from edgert.models.tensor_spec import TensorSpec
@@ -91,6 +91,19 @@ def test_the_largest_batch_is_that_of_the_largest_profile():
     profiles = profiles_for([IMAGES], (), (1, 8, 4), 1)
     assert largest_batch([IMAGES], profiles) == 8
     assert largest_batch([STATIC], ()) == 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_single"),
+    [((), True), (("x=4x3",), True), (("x=1x3:4x3:4x3",), False), (("x=1x3", "x=4x3"), False)],
+)
+def test_the_dla_takes_one_shape_only(texts, is_single):
+    profiles = [parse_profile(text) for text in texts]
+    if is_single:
+        check_single(profiles)
+        return
+    with pytest.raises(ConfigError, match="--dla-core: the DLA takes inputs of one shape only"):
+        check_single(profiles)
 
 
 def test_a_fixed_batch_takes_the_place_of_the_variable_axis():

@@ -32,7 +32,7 @@ class MovingWakes:
 
 
 class PacedLane(FakeLane):
-    """A FakeLane that runs one batch after the other, each for the next of `services_ns`, the last for ever."""
+    """A FakeLane that runs batch after batch, each for the next of `services_ns`, the last for ever."""
 
     def __init__(self, clock, *services_ns, sets=2, in_flight=2, device=None):
         super().__init__(sets=sets, in_flight=in_flight)

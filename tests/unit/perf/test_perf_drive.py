@@ -114,9 +114,9 @@ def test_a_queue_that_is_short_is_served_to_its_end(clock):
 
 def test_poisson_requests_wait_as_the_theory_says(clock):
     """M/D/1 at half load: the mean wait is rho / (2 (1 - rho)) of a service, Pollaczek and Khinchine."""
-    window = Window(0, 200_000 * MS, 1)
+    window = Window(0, 60_000 * MS, 1)
     driven = drive(clock, OpenLoad(50.0, "poisson", 1), PacedLane(clock, 10 * MS), window=window)
-    assert sum(responses_ms(driven)) / len(driven.samples) == pytest.approx(15.0, rel=0.03)
+    assert sum(responses_ms(driven)) / len(driven.samples) == pytest.approx(15.0, rel=0.05)
 
 
 # Warm-up and end
