@@ -9,14 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgert import __version__
+from edgert.build.arguments import BUILD_EXAMPLES, add_build
 from edgert.errors import EdgertError
 from edgert.exit_codes import ExitCode, exit_code_of
+from edgert.perf import command as perf
 
 _EXAMPLES = {
     "": """examples:
   edgert demo                       the main job on real clips, nothing to prepare
   edgert check door.toml            is this pipeline file right?
   edgert run door.toml              run it until SIGTERM or Ctrl-C
+  edgert build model.onnx --store store      an engine for this GPU, beside its manifest
+  edgert perf store/model           how fast is it?
   edgert doctor                     what does this machine have, and what is missing?""",
     "run": """examples:
   edgert run door.toml
@@ -38,6 +42,8 @@ signals: TERM and INT drain and stop, a second one forces; HUP reloads the model
   edgert inspect store/coco
   edgert inspect store/coco/1/model.plan --layers
   edgert inspect --allocations http://127.0.0.1:8000   who holds memory in a running service""",
+    "build": BUILD_EXAMPLES,
+    "perf": perf.EXAMPLES,
     "demo": """examples:
   edgert demo
   edgert demo --seconds 60 --snapshots pictures
@@ -227,6 +233,12 @@ def _inspect(options: argparse.Namespace) -> int:
     return inspect_path(options.path, as_json=options.json, with_layers=options.layers)
 
 
+def _build(options: argparse.Namespace) -> int:
+    from edgert.build.command import run_build
+
+    return run_build(options)
+
+
 def _demo(options: argparse.Namespace) -> int:
     from edgert.demo.demo import run_demo
 
@@ -245,6 +257,8 @@ _COMMANDS: tuple[tuple[str, str, _Command, Callable[[argparse.ArgumentParser], N
         _inspect,
         _add_inspect,
     ),
+    ("build", "Build an engine from an ONNX file into the store.", _build, add_build),
+    ("perf", perf.HELP, perf.run, perf.add_arguments),
     ("demo", "Fetch real models and clips and run the main job on them.", _demo, _add_demo),
 )
 

@@ -80,8 +80,8 @@ def check_single(profiles: Sequence[Profile]) -> None:
     shapes = [shapes for profile in profiles for shapes in profile.values()]
     if len(profiles) > 1 or any(each.minimum != each.maximum for each in shapes):
         raise ConfigError(
-            "--dla-core: the DLA takes inputs of one shape only. Give --engine-per-batch with --batch, or one "
-            "--shapes NAME=SHAPE"
+            "--dla-core: the DLA takes inputs of one shape only. Give --engine-per-batch with --batch, or "
+            "one --shapes NAME=SHAPE"
         )
 
 

@@ -17,13 +17,14 @@ from edgert.execute.engine import DEFAULT_LANE, EngineDetails, Lane, LaneOptions
 from edgert.execute.options import EngineOptions
 from edgert.execute.plan_check import check_plan_file, check_version
 from edgert.execute.runner import Runner
-from edgert.execute.runtime_cache import RuntimeCacheFile
+from edgert.execute.runtime_config import RuntimeConfigs
 from edgert.execute.tensorrt_allocator import OwnedMemory, make_allocator
 from edgert.execute.tensorrt_bindings import Bindings, TensorRTRuntime, load_bindings
 from edgert.execute.tensorrt_context import TensorRTContext
 from edgert.execute.tensorrt_describe import read_details, read_info, read_profiles
 from edgert.execute.tensorrt_log import EngineLog
 from edgert.execute.tensorrt_plugins import load_plugins
+from edgert.execute.tensorrt_profiler import make_profiler
 from edgert.models.manifest import check_manifest
 
 
@@ -50,22 +51,31 @@ class TensorRTEngine:
         self._owner = owner
         self.info = read_info(file, parts.bindings, parts.engine)
         self._profiles = read_profiles(parts.engine, self.info)
-        self._cache_file = RuntimeCacheFile(file)
-        self._config, self._cache = self._open_config(parts)
-        self._kept = b""  # what the cache file holds
+        self._configs = RuntimeConfigs(parts.bindings, parts.engine, self.info, file)
         self._lanes_opened = 0
 
     def open_lane(
         self, max_batch: int, on_done: Callable[[], None], options: LaneOptions = DEFAULT_LANE
     ) -> Lane:
         """Return a lane with a context for each profile. Raises OutOfDeviceMemoryError, ModelError."""
+        return self._open_lane(max_batch, on_done, options, None)
+
+    def open_profiled_lane(
+        self, max_batch: int, on_done: Callable[[], None], on_layer: Callable[[str, float], None]
+    ) -> Lane:
+        """Return a lane that tells every layer of every batch, with its milliseconds; it is slower for it."""
+        profiler = make_profiler(self._loaded().bindings, on_layer)
+        return self._open_lane(max_batch, on_done, LaneOptions(graphs=0), profiler)
+
+    def _open_lane(
+        self, max_batch: int, on_done: Callable[[], None], options: LaneOptions, profiler: Any
+    ) -> Lane:
         self._lanes_opened += 1
         owner = f"{self._owner} lane {self._lanes_opened}"
-        driver = self._device.driver
-        with driver.current(), ExitStack() as undo:
+        with self._device.driver.current(), ExitStack() as undo:
             contexts = []
             for index in range(len(self._profiles)):
-                contexts.append(self._open_context(index, max_batch, owner))
+                contexts.append(self._open_context(index, max_batch, owner, profiler))
                 undo.callback(contexts[-1].close)
             scratch = self._device.scratch.of(options.scratch_group, self._owner)
             runner = Runner(contexts, self.info, scratch, max_batch, owner)
@@ -79,19 +89,14 @@ class TensorRTEngine:
 
     def warmed(self) -> None:
         """Keep what TensorRT-RTX compiled, if it is new."""
-        if self._cache is None:
-            return
-        content = bytes(self._cache.serialize())
-        if content != self._kept:
-            self._cache_file.write(content)
-            self._kept = content
+        self._configs.keep()
 
     def close(self) -> None:
         """Drop engine and runtime. Allowed again."""
         if self._parts is None:
             return
         with self._device.driver.current():
-            self._config = self._cache = None
+            self._configs.close()
             parts, self._parts = self._parts, None
             parts.engine = None
             parts.runtime = None
@@ -101,32 +106,13 @@ class TensorRTEngine:
             raise ModelError(f"{self._owner}: the engine was closed.")
         return self._parts
 
-    def _open_config(self, parts: TensorRTParts) -> tuple[Any, Any]:
-        """Return a runtime configuration and the cache in it, as far as this release has them."""
-        trt, strategies = parts.bindings.module, parts.bindings.module.ExecutionContextAllocationStrategy
-        if not parts.bindings.has_runtime_config:
-            return None, None
-        config = parts.engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(strategies.USER_MANAGED)
-        if not parts.bindings.has_runtime_cache:
-            return config, None
-        # A graph would keep the slow kernels that stand in while the right ones are compiled.
-        kinds = trt.DynamicShapesKernelSpecializationStrategy
-        config.dynamic_shapes_kernel_specialization_strategy = kinds.EAGER
-        cache = config.create_runtime_cache()
-        self._kept = self._cache_file.read()
-        if self._kept:
-            cache.deserialize(self._kept)  # refused, and logged, if it is another GPU's or driver's
-        config.set_runtime_cache(cache)
-        return config, cache
-
-    def _open_context(self, profile: int, max_batch: int, owner: str) -> TensorRTContext:
+    def _open_context(self, profile: int, max_batch: int, owner: str, profiler: Any) -> TensorRTContext:
         parts = self._loaded()
-        strategies = parts.bindings.module.ExecutionContextAllocationStrategy
-        how = strategies.USER_MANAGED if self._config is None else self._config
-        context = parts.engine.create_execution_context(how)
+        context = parts.engine.create_execution_context(self._configs.for_context())
         if context is None:
             raise parts.memory.refusal or parts.log.explain(f"{owner}: no execution context")
+        if profiler is not None:
+            context.profiler = profiler
         if profile:
             _choose_profile(context, profile, self._device)
         return TensorRTContext(context, self.info, self._profiles[profile], max_batch, parts.log, owner)

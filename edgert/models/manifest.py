@@ -224,7 +224,7 @@ def _device_complaint(manifest: Manifest, capability: str | None) -> str:
 
 
 def _build_command(plan_file: Path) -> str:
-    return f"edgert build {plan_file.parent.parent.name}".rstrip()
+    return f"edgert build MODEL.onnx --store {plan_file.parents[2]} --name {plan_file.parents[1].name}"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -87,17 +87,22 @@ def rotate(
     over_ns = counted_ns + window.duration_ns
     flying: deque[tuple[Slot, int]] = deque()
     spans: list[Span] = []
+
+    def land() -> None:
+        oldest, begun_ns = flying.popleft()
+        oldest.wait()
+        if begun_ns >= counted_ns:
+            spans.append((begun_ns, clock()))
+
     for slot in cycle(slots):
-        is_over = is_stopping() or (clock() >= over_ns and len(spans) >= window.iterations)
-        while flying and (is_over or len(flying) == len(slots)):
-            oldest, begun_ns = flying.popleft()
-            oldest.wait()
-            if begun_ns >= counted_ns:
-                spans.append((begun_ns, clock()))
-        if is_over:
+        if len(flying) == len(slots):
+            land()
+        if is_stopping() or (clock() >= over_ns and len(spans) >= window.iterations):
             break
         flying.append((slot, clock()))
         slot.enqueue()
+    while flying:
+        land()
     return spans
 
 

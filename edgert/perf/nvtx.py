@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from edgert.errors import ConfigError
-from edgert.execute.engine import BufferSet, Completed, Fill, Lane, OnRead
+from edgert.execute.engine import BufferSet, Completed, Fill, GraphCounts, Lane, OnRead
 
 Ranges = Callable[[str], AbstractContextManager[Any]]
 
@@ -61,6 +61,10 @@ class RangedLane:
     def release(self, buffers: BufferSet) -> None:
         """As the lane."""
         self._lane.release(buffers)
+
+    def graph_counts(self) -> GraphCounts:
+        """As the lane."""
+        return self._lane.graph_counts()
 
     def close(self) -> None:
         """As the lane."""

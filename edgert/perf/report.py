@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from edgert.execute.engine import GraphCounts
 from edgert.perf.bare import BareFigures
 from edgert.perf.layers import LayerTimes
 from edgert.perf.measure import Figures
@@ -38,6 +39,7 @@ class PerfReport(msgspec.Struct, frozen=True, kw_only=True):
     levels: tuple[Figures, ...]
     best: int | None
     warnings: tuple[str, ...]
+    graphs: GraphCounts = GraphCounts()  # over all lanes and levels, and their warm-up
     bare: BareFigures | None = None
     bare_ratio: float | None = None  # edgert's best throughput by the plain loop's
     layers: tuple[LayerTimes, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
+from edgert.execute.engine import GraphCounts
 from edgert.perf.curve import curve
 from edgert.perf.measure import Figures, Spread
 from edgert.perf.report import PerfReport, Setup
@@ -71,7 +72,7 @@ def html_page(report: PerfReport) -> str:
 def _body(report: PerfReport) -> Iterator[str]:
     setup, headline = report.setup, report.headline
     yield f"<h1>{escape(setup.model)}</h1>"
-    yield f'<p class="dim">{escape(_setup_text(setup))}</p>'
+    yield f'<p class="dim">{escape(_setup_text(setup, report.graphs))}</p>'
     yield f'<p class="big">{headline.items_per_s:,.1f} items/s</p>'
     response = headline.response
     yield (
@@ -169,9 +170,9 @@ def _spread_row(title: str, spread: Spread) -> tuple[str, ...]:
     return title, *(f"{ms:.3f}" for ms in times)
 
 
-def _setup_text(setup: Setup) -> str:
-    graphs = f", graphs {'on' if setup.graphs else 'off'}" if setup.is_device else ""
+def _setup_text(setup: Setup, graphs: GraphCounts) -> str:
+    told = f", {graphs.captured or 'no'} graphs" if setup.is_device else ""
     return (
-        f"{setup.runtime} on {setup.device}, batch {setup.batch}, {setup.lanes} lanes{graphs}, "
+        f"{setup.runtime} on {setup.device}, batch {setup.batch}, {setup.lanes} lanes{told}, "
         f"input: {setup.input}, {setup.duration_s:g} s a level, edgert {setup.edgert}"
     )

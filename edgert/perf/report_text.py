@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from edgert.execute.engine import GraphCounts
 from edgert.perf.layers import LayerTimes
 from edgert.perf.measure import Figures, Spread
 from edgert.perf.report import PerfReport, Setup
@@ -15,7 +16,7 @@ _LAYER_HEADER = ("mean ms", "median ms", "share", "kind", "precision", "layer")
 
 def text_lines(report: PerfReport) -> Iterator[str]:
     """Yield the report's lines."""
-    yield _setup_line(report.setup)
+    yield _setup_line(report.setup, report.graphs)
     if len(report.levels) > 1:
         yield ""
         yield "=== Levels (response times, from when a request came to its answer) ==="
@@ -75,14 +76,14 @@ def titles_of(setup: Setup) -> tuple[tuple[str, str], ...]:
     return tuple((field, title) for field, title in titles if title)
 
 
-def _setup_line(setup: Setup) -> str:
+def _setup_line(setup: Setup, graphs: GraphCounts) -> str:
     parts = [
         f"{setup.model} with {setup.runtime} on {setup.device}",
         f"batch {setup.batch}",
         f"{setup.lanes} lane{'s' * (setup.lanes != 1)}",
     ]
     if setup.is_device:
-        parts.append("graphs" if setup.graphs else "no graphs")
+        parts.append(f"{graphs.captured} graphs" if graphs.captured else "no graphs")
     else:
         parts.append(f"{setup.threads} thread{'s' * (setup.threads != 1)} a lane")
     return ", ".join([*parts, f"input: {setup.input}"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -13,7 +13,7 @@ import msgspec
 from edgert import __version__
 from edgert.device.opened import OpenDevice, open_device
 from edgert.execute.device_lane import SETS_PER_LANE
-from edgert.execute.engine import Engine, Lane
+from edgert.execute.engine import Engine, GraphCounts, Lane
 from edgert.frames.result import Array
 from edgert.perf.bare import BareLoop, demand_bare, run_bare
 from edgert.perf.drive import Bell, Drive, Rig
@@ -151,6 +151,7 @@ def _measure_level(bench: Bench, is_stopping: Callable[[], bool], level: Level) 
 def _completed(bench: Bench, report: PerfReport, is_stopping: Callable[[], bool]) -> PerfReport:
     """Return the report with what else was asked for, unless somebody does not want to wait for it."""
     options, lanes, headline = bench.options, len(bench.rig.lanes), report.headline
+    counts = _graph_counts(bench.rig.lanes)
     bare, ratio = None, None
     layers: tuple[LayerTimes, ...] = ()
     if options.bare and not is_stopping():
@@ -163,7 +164,8 @@ def _completed(bench: Bench, report: PerfReport, is_stopping: Callable[[], bool]
         )
     return msgspec.structs.replace(
         report,
-        warnings=tuple(_warnings(bench, report)),
+        warnings=tuple(_warnings(bench, report, counts)),
+        graphs=counts,
         bare=bare,
         bare_ratio=ratio,
         layers=layers,
@@ -171,8 +173,19 @@ def _completed(bench: Bench, report: PerfReport, is_stopping: Callable[[], bool]
     )
 
 
-def _warnings(bench: Bench, report: PerfReport) -> Iterator[str]:
+def _graph_counts(lanes: Sequence[Lane]) -> GraphCounts:
+    counts = [lane.graph_counts() for lane in lanes]
+    return GraphCounts(
+        sum(own.captured for own in counts),
+        sum(own.launched for own in counts),
+        sum(own.enqueued for own in counts),
+    )
+
+
+def _warnings(bench: Bench, report: PerfReport, counts: GraphCounts) -> Iterator[str]:
     is_device = bench.rig.is_driven and bench.options.device_times
+    if bench.target.lane_options(bench.options).graphs and bench.rig.is_driven and not counts.launched:
+        yield "no batch ran as a graph: the engine cannot be captured, and the log says why"
     yield from warnings_of(report.headline, is_device=is_device, lanes=len(bench.rig.lanes))
     yield from (
         unserved_warning(figures)

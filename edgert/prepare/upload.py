@@ -34,7 +34,7 @@ class Uploader:
         self._copies = copies
 
     def address(self, slot: Slot, size_bytes: int, stream: Stream) -> int:
-        """Return where the frame is for work on `stream` from now on, until the caller's claim is released."""
+        """Return where the frame is for work on `stream` from now on, until the claim is released."""
         assert slot.buffer is not None  # noqa: S101 - a frame has been written
         if not self._is_staged:
             return slot.buffer.address

@@ -14,10 +14,6 @@ from edgert.schedule.timer import wake_exactly
 
 T = TypeVar("T")
 
-# While a lane is about to be done its thread asks again and again. Between two looks it gives the
-# interpreter's lock away: else others would have to take it, and keep it longer.
-LEAST_WAIT_S = 1e-6
-
 
 class LanePort(Protocol):
     """What the scheduler asks of a lane; see `execute.engine.Lane`."""
@@ -149,8 +145,12 @@ class Scheduler:
         return self._next_due_ns(models, now_ns)
 
     def _sleep(self, due_ns: int | None) -> None:
-        """Wait for a wake or until `due_ns`; other threads get their turn in any case."""
-        timeout = None if due_ns is None else max(LEAST_WAIT_S, (due_ns - self._clock()) / 1e9)
+        """Wait for a wake or until `due_ns`. While a lane is about to be done this gives no lock away.
+
+        Who gives the interpreter's lock away queues for it behind every busy thread: with four of them,
+        eight lanes that take 146 µs a batch kept 0.73 of their pace so, and 0.98 without.
+        """
+        timeout = None if due_ns is None else max(0.0, (due_ns - self._clock()) / 1e9)
         try:
             self._wakes.get(timeout=timeout)
         except Empty:

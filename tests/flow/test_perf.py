@@ -20,7 +20,7 @@ from tests.fakes import store
 from tests.fakes.store import Site
 
 QUICK = ("--duration", "0.05", "--warm-up-ms", "5")
-START_S = 30.0
+TIMEOUT_S = 60.0
 
 # A process of its own, so that a signal is the command's alone.
 PROCESS = """
@@ -144,18 +144,17 @@ def test_what_is_wrong_is_said_with_its_exit_code(mean, capsys, arguments, code,
 
 
 def test_ctrl_c_ends_with_what_was_measured(mean):
-    """The second level would take an hour; the signal comes once the first has been told."""
-    arguments = [str(mean), "--concurrency", "1:2", "--json", "--duration"]
-    command_line = [sys.executable, "-c", PROCESS, *arguments]
-    first = subprocess.run([*command_line, "0.05"], capture_output=True, text=True, timeout=60, check=True)
-    assert len(json.loads(first.stdout)["levels"]) == 2
+    """The signal comes once the first level of very many has been told."""
+    arguments = [str(mean), "--concurrency", "1:500", "--duration", "0.2", "--json"]
     pipe = subprocess.PIPE
-    with subprocess.Popen([*command_line, "3"], stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROCESS, *arguments], stdout=pipe, stderr=pipe, text=True
+    ) as process:
         assert process.stderr.readline().startswith("concurrency 1: ")
         os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=START_S)
+        out, err = process.communicate(timeout=TIMEOUT_S)
     report = json.loads(out)
     assert process.returncode == ExitCode.OK
     assert report["is_interrupted"]
-    assert report["levels"][0]["wall_s"] == pytest.approx(3, rel=0.1)
+    assert 1 <= len(report["levels"]) < 500
     assert "Traceback" not in err

@@ -34,7 +34,7 @@ WAIT_S = 120.0
 
 def figures(folder: Path, *, quick: bool) -> Iterator[Row]:
     """Yield the row of requesters, for an engine of variable batch and for one of exactly 32."""
-    count = 20_000 if quick else 200_000
+    count = 20_000 if quick else 60_000
     dynamic = folder / "resnet50-dynamic" / "1" / "model.plan"
     dynamic.parent.mkdir(parents=True, exist_ok=True)
     model = write_resnet50(dynamic.with_suffix(".onnx"))

@@ -55,7 +55,7 @@ instance_group [ {{ count: {LANES} }} ]
 
 def figures(folder: Path, *, quick: bool) -> Iterator[Row]:
     """Yield the rows of sources, for the detector as it is and with its best anchors only."""
-    seconds = 2.0 if quick else 10.0
+    seconds = 2.0 if quick else 5.0
     pictures = street_pictures()
     previous = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_INTERVAL_S)  # this and the next as the service does

@@ -121,7 +121,7 @@ class StubCuda(ModuleType):
     class Error(Exception):
         pass
 
-    class MemoryError(Error):
+    class MemoryError(Error):  # noqa: A001 - its name there
         pass
 
     def __init__(self):

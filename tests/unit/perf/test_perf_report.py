@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
+from edgert.execute.engine import GraphCounts
 from edgert.perf.bare import BareFigures
 from edgert.perf.curve import Axis, curve, round_step
 from edgert.perf.layers import LayerTimes
@@ -82,6 +83,14 @@ FULL = make_report(
 
 
 # Text
+
+
+def test_the_first_line_says_what_was_measured():
+    first = next(iter(text_lines(make_report(graphs=GraphCounts(6, 100, 12)))))
+    assert first == "coco/1 with tensorrt on Orin, batch 2, 4 lanes, 6 graphs, input: random"
+    assert "no graphs" in next(iter(text_lines(make_report())))
+    host = make_setup(is_device=False, threads=2, lanes=1, device="x86_64, 8 cores")
+    assert "1 lane, 2 threads a lane" in next(iter(text_lines(make_report(setup=host))))
 
 
 def test_the_summary_is_in_trtexecs_order():

@@ -101,6 +101,13 @@ def test_a_device_is_measured_and_given_back(bench):
     assert figures.items_per_s == pytest.approx(2 * figures.throughput_per_s, rel=1e-3)
     assert report.best == 0
     assert any("2 lanes" in warning for warning in report.warnings)
+    assert report.graphs.enqueued >= figures.requests
+
+
+def test_graphs_that_were_not_captured_are_warned_of(bench):
+    [warning] = [warning for warning in bench().warnings if "as a graph" in warning]
+    assert "cannot be captured" in warning
+    assert not any("as a graph" in warning for warning in bench(graphs=False).warnings)
 
 
 def test_lanes_and_graphs_as_asked_for(bench):

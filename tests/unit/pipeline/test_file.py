@@ -1,0 +1,75 @@
+"""What a pipeline file needs of the machine. What is wrong with one: tests/unit/test_pipeline_file.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgert.pipeline.file import PipelineFile
+from tests.fakes import store
+from tests.fakes.plan_file import write_plan
+from tests.fakes.store import Site
+
+RUNTIMES = ("tensorrt", "tensorrt_lean", "tensorrt_dispatch", "tensorrt_rtx")
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = Site(tmp_path)
+    site.add_noop()
+    site.add("mean", store.mean_model())
+    return site
+
+
+def device_name(site, *models, overrides=""):
+    listed = ", ".join(f'"{model}"' for model in models)
+    text = f'[sources.door]\nuri = "replay:noise"\nmodels = [{listed}]\n{overrides}'
+    return PipelineFile.load(site.write(text)).device_name
+
+
+def add_plan(site, name="plan", settings="", config=None, tag=b"ftrt", file="model.plan"):
+    folder = site.add(name, settings=settings, config=config)
+    write_plan(folder / "1" / file, tag=tag)
+    return folder
+
+
+def test_models_of_the_host_need_no_gpu(site):
+    assert device_name(site, "noop", "mean") == "host"
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_one_model_of_any_tensorrt_needs_a_gpu(site, runtime):
+    add_plan(site, settings=f'[engine]\nruntime = "{runtime}"\n')
+    assert device_name(site, "noop", "plan", "mean") == "cuda"
+
+
+@pytest.mark.parametrize("config", ['platform: "tensorrt_plan"\n', 'backend: "tensorrt"\n', None])
+def test_a_runtime_that_only_platform_backend_or_file_tell_counts_too(site, config):
+    add_plan(site, config=config)
+    assert device_name(site, "plan") == "cuda"
+
+
+def test_models_that_no_source_feeds_need_nothing(site):
+    add_plan(site)
+    assert device_name(site, "noop") == "host"
+
+
+def test_a_version_of_a_model_needs_what_the_model_needs(site):
+    add_plan(site)
+    assert device_name(site, "plan/1") == "cuda"
+
+
+def test_a_runtime_that_the_pipeline_file_sets_counts(site):
+    add_plan(site, settings='[engine]\nruntime = "tensorrt"\n')
+    overrides = '[models.plan.engine]\nruntime = "noop"\n'
+    assert device_name(site, "plan", overrides=overrides) == "host"
+
+
+@pytest.mark.xfail(reason="the runtime is asked of an engine file for no GPU, and there is none")
+def test_plans_that_are_named_by_gpu_only_need_a_gpu(site):
+    config = (
+        'platform: "tensorrt_plan"\n'
+        'cc_model_filenames [ { key: "8.7" value: "orin.plan" }, { key: "9.0" value: "h200.plan" } ]\n'
+    )
+    folder = add_plan(site, config=config, file="orin.plan")
+    write_plan(folder / "1" / "h200.plan")
+    assert device_name(site, "plan") == "cuda"
