@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from edgert.device.driver import Stream
+from edgert.device.driver import Graph, Stream
 from edgert.device.scratch import Scratch
 from edgert.errors import DeviceError, DeviceLostError, ModelError
 from edgert.execute.bindings import Binding, BindingCache, Shape, Shapes
@@ -127,11 +127,7 @@ class Runner:
 
     def _capture(self, binding: Binding, stream: Stream, *, fetches: bool) -> None:
         try:
-            stream.begin_capture()
-            try:
-                self._enqueue(binding, stream, fetches=fetches)
-            finally:
-                graph = stream.end_capture()
+            graph = self._captured(binding, stream, fetches=fetches)
         except DeviceLostError:
             raise
         except (DeviceError, ModelError) as error:
@@ -140,6 +136,16 @@ class Runner:
             return
         binding.graph = graph
         self.captured += 1
+
+    def _captured(self, binding: Binding, stream: Stream, *, fetches: bool) -> Graph:
+        """Return the run as a graph; whatever happens, the stream works as before."""
+        stream.begin_capture()
+        try:
+            self._enqueue(binding, stream, fetches=fetches)
+        except BaseException:
+            stream.end_capture().close()
+            raise
+        return stream.end_capture()
 
     def _covering(self, wanted: Shapes) -> tuple[EngineContext, Shapes]:
         known = self._known.get(wanted)
@@ -151,16 +157,19 @@ class Runner:
 
     def _find_covering(self, wanted: Shapes) -> tuple[EngineContext, Shapes]:
         """Return the smallest batch that a profile covers; graphs are few, as batch sizes are few."""
-        candidates = [tuple((size, *shape[1:]) for shape in wanted) for size in self._sizes_for(wanted)]
-        for shapes in candidates or [wanted]:
+        for shapes in self._candidates(wanted):
             for context in self._contexts:
                 if context.covers(shapes):
                     return context, shapes
         listed = ", ".join(f"{name} {list(shape)}" for name, shape in zip(self._names, wanted, strict=True))
         raise ModelError(f"{self._owner}: no profile of the engine covers {listed}.")
 
-    def _sizes_for(self, wanted: Shapes) -> list[int]:
-        return [size for size in self._sizes if size >= wanted[0][0]]
+    def _candidates(self, wanted: Shapes) -> list[Shapes]:
+        """Return the shapes to try, the smallest first; none where the batch is larger than buffers are."""
+        if not self._sizes:
+            return [wanted]
+        sizes = [size for size in self._sizes if size >= wanted[0][0]]
+        return [tuple((size, *shape[1:]) for shape in wanted) for size in sizes]
 
 
 def batch_sizes(max_batch: int) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ class RuntimeCacheFile:
             partial.replace(self._path)
         except OSError as error:
             log.info("the runtime cache cannot be kept in %s: %s", self._path.parent, error)
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # what stood in the way of writing stands in the way of this
+                partial.unlink(missing_ok=True)
 
 
 def cache_folder() -> Path:

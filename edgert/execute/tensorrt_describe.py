@@ -27,7 +27,7 @@ def read_info(file: Path, bindings: Bindings, engine: Any) -> EngineInfo:
     specs = {name: _spec(file, bindings, engine, name) for name in names}
     inputs = [specs[name] for name in names if engine.get_tensor_mode(name) == mode.INPUT]
     outputs = [specs[name] for name in names if engine.get_tensor_mode(name) == mode.OUTPUT]
-    if all(spec.shape[:1] == (-1,) for spec in inputs):
+    if inputs and all(spec.shape[:1] == (-1,) for spec in inputs):
         outputs = [_with_open_batch(engine, inputs[0], spec) for spec in outputs]
     batches = all(spec.shape[:1] == (-1,) for spec in (*inputs, *outputs))
     return EngineInfo(bindings.runtime, tuple(inputs), tuple(outputs), batches)

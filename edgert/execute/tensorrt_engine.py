@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from edgert.device.opened import OpenDevice
-from edgert.errors import ModelError
+from edgert.errors import EdgertError, ModelError
 from edgert.execute.device_lane import open_device_lane
 from edgert.execute.engine import DEFAULT_LANE, EngineDetails, Lane, LaneOptions
 from edgert.execute.options import EngineOptions
@@ -74,7 +74,7 @@ class TensorRTEngine:
         owner = f"{self._owner} lane {self._lanes_opened}"
         with self._device.driver.current(), ExitStack() as undo:
             contexts = []
-            for index in range(len(self._profiles)):
+            for index in self._profiles_up_to(max_batch):
                 contexts.append(self._open_context(index, max_batch, owner, profiler))
                 undo.callback(contexts[-1].close)
             scratch = self._device.scratch.of(options.scratch_group, self._owner)
@@ -106,8 +106,22 @@ class TensorRTEngine:
             raise ModelError(f"{self._owner}: the engine was closed.")
         return self._parts
 
+    def _profiles_up_to(self, max_batch: int) -> list[int]:
+        """Return the profiles that take a batch of at most `max_batch`. Raises ModelError if none does."""
+        smallest = [
+            max(own.minimum[0] for own in profile.values()) if self.info.batches else 0
+            for profile in self._profiles
+        ]
+        fitting = [index for index, size in enumerate(smallest) if size <= max_batch]
+        if not fitting:
+            raise ModelError(
+                f"{self._owner}: its profiles begin at batch {min(smallest)}; max_batch_size is {max_batch}."
+            )
+        return fitting
+
     def _open_context(self, profile: int, max_batch: int, owner: str, profiler: Any) -> TensorRTContext:
         parts = self._loaded()
+        parts.memory.refusal = None
         context = parts.engine.create_execution_context(self._configs.for_context())
         if context is None:
             raise parts.memory.refusal or parts.log.explain(f"{owner}: no execution context")
@@ -140,7 +154,12 @@ def load_tensorrt_engine(
     with device.driver.current():
         parts = _open_runtime(file, bindings, options, device, owner)
         parts.engine = _deserialize(file, parts)
-        return TensorRTEngine(file, parts, device, owner)
+        try:
+            return TensorRTEngine(file, parts, device, owner)
+        except EdgertError as refused:
+            parts.engine = parts.runtime = None  # while the device is current
+            refused.__cause__ = refused.__context__ = None  # whose tracebacks would keep them
+            raise refused.with_traceback(None) from None
 
 
 def _open_runtime(

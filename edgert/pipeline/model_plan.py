@@ -18,7 +18,7 @@ from edgert.errors import ConfigError, ModelError
 from edgert.execute.engine import EngineInfo
 from edgert.execute.options import EngineOptions
 from edgert.models.model_config import ModelConfig, TensorConfig
-from edgert.models.runtime import runtime_of
+from edgert.models.runtime import runtime_of, stated_runtime
 from edgert.models.store import ModelEntry, ModelVersion
 from edgert.models.tensor_spec import TensorSpec
 from edgert.prepare.options import PrepareOptions
@@ -49,10 +49,11 @@ class ModelPlan(msgspec.Struct, frozen=True):
     @property
     def runtime(self) -> str:
         """The runtime that loads the model's engine file."""
-        if self.settings.engine.runtime:
-            return self.settings.engine.runtime
+        stated = self.settings.engine.runtime or stated_runtime(self.entry.config, self.entry.settings)
+        if stated:
+            return stated
         newest = self.entry.chosen_versions()[-1]
-        return runtime_of(self.entry.config, self.entry.settings, self.entry.engine_file(newest))
+        return runtime_of(self.entry.config, self.entry.settings, self.engine_files(newest)[0])
 
     @property
     def lanes(self) -> int:
@@ -65,11 +66,20 @@ class ModelPlan(msgspec.Struct, frozen=True):
         capability = device.driver.attributes().get("compute_capability")
         return self.entry.engine_file(version, None if capability is None else str(capability))
 
+    def engine_files(self, version: ModelVersion) -> list[Path]:
+        """Return the engines of a version for all devices that have one of their own, else the one for all.
+
+        Raises:
+            ModelError: one is named and not there.
+        """
+        named = [self.entry.engine_file(version, key) for key in self.entry.config.cc_model_filenames]
+        return named or [self.entry.engine_file(version)]
+
     def check(self) -> None:
         """Look at everything that needs no engine: versions, files, labels, decoding. Raises ModelError."""
         for version in self.entry.chosen_versions():
             if self.runtime != "noop":
-                self.entry.engine_file(version)
+                self.engine_files(version)
         stated = stated_info(self.entry.config)
         if stated is None:
             self.entry.labels()

@@ -96,7 +96,8 @@ def check_model(plan: ModelPlan, version: ModelVersion) -> None:
     An engine of the host is loaded for it; of one for a GPU only the file's header and manifest are read.
     """
     if FAMILY_OF_RUNTIME[plan.runtime] is TENSORRT:
-        check_plan_file(plan.entry.engine_file(version), plan.runtime, plan.settings.engine)
+        for file in plan.engine_files(version):
+            check_plan_file(file, plan.runtime, plan.settings.engine)
         return
     device = open_device("host")
     build_model(plan, version, device, 1).close()

@@ -140,9 +140,6 @@ def test_shapes_that_no_profile_covers_are_named_with_their_model(rig):
     assert str(refused.value) == "model fake: no profile of the engine covers x [2, 5]."
 
 
-@pytest.mark.xfail(
-    reason="what is larger than max_batch is asked of the profiles, for whose batches there is no room"
-)
 def test_a_batch_that_is_larger_than_the_lanes_is_refused(rig):
     class Bounded(FakeContext):
         def largest(self):
@@ -284,7 +281,6 @@ def test_a_capture_that_the_device_refuses_is_not_tried_again(rig, caplog):
     ]
 
 
-@pytest.mark.xfail(reason="the graph that was captured until the engine refused is not freed")
 def test_an_engine_that_refuses_to_be_captured_leaves_no_graph(rig):
     class Once(FakeContext):
         def enqueue(self, tensors, stream):

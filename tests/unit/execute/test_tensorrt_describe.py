@@ -100,7 +100,6 @@ def test_a_tensor_that_is_a_shape_is_refused_by_name(load):
         loaded.info()
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="the first input is taken to be there")
 def test_an_engine_without_inputs_says_so(load):
     loaded, inputs = load(("y", OUTPUT, "float32", (1, 4)), profiles=()), None
     with suppress(IndexError):

@@ -64,7 +64,6 @@ def test_a_runtime_that_the_pipeline_file_sets_counts(site):
     assert device_name(site, "plan", overrides=overrides) == "host"
 
 
-@pytest.mark.xfail(reason="the runtime is asked of an engine file for no GPU, and there is none")
 def test_plans_that_are_named_by_gpu_only_need_a_gpu(site):
     config = (
         'platform: "tensorrt_plan"\n'

@@ -9,7 +9,7 @@ import pytest
 
 from edgert.schedule.batcher import Batcher, BatchPolicy
 from edgert.schedule.route import Route
-from edgert.schedule.scheduler import LEAST_WAIT_S, Scheduler
+from edgert.schedule.scheduler import Scheduler
 from tests.fakes.clock import FakeClock
 from tests.fakes.frames import make_frame
 from tests.fakes.lane import FakeLane
@@ -196,9 +196,11 @@ def test_it_sleeps_until_the_first_of_several_lanes_is_due(bench):
     assert (slow.polls(), fast.polls()) == ([], [4 * MS])
 
 
-def test_a_lane_that_is_due_already_still_lets_others_have_their_turn(bench):
-    bench.offer(bench.model(bench.lane(takes_ns=0)))
-    assert bench.wakes.due_ns == bench.clock() + LEAST_WAIT_S * 1e9
+def test_a_lane_that_is_due_already_is_polled_without_sleep(bench):
+    lane = bench.lane(takes_ns=0, again_ns=2 * MS)
+    bench.offer(bench.model(lane))
+    assert lane.polls()[-1] == 0
+    assert bench.wakes.due_ns == 2 * MS
 
 
 def test_an_incomplete_batch_goes_on_time_though_a_lane_is_due_later(bench):
@@ -261,15 +263,16 @@ def test_a_look_on_another_thread_leaves_driven_models_alone(bench):
 
 
 def test_a_look_on_another_thread_does_not_collect_from_driven_lanes(bench):
-    lane = bench.lane(takes_ns=0)
+    lane = bench.lane(takes_ns=5 * MS)
     model = bench.model(lane)
     bench.offer(model)
     lane.finish()
     lane.polls()
+    bench.clock.now_ns = 5 * MS  # which wakes nobody
     bench.scheduler.look_now()
     assert (model.completed, lane.polls()) == ([], [])
     bench.look()
-    assert model.completed == [(0, [0])]
+    assert model.completed == [(5 * MS, [0])]
 
 
 def test_lanes_of_the_host_are_still_collected_from_whenever_they_ring(bench):
