@@ -175,6 +175,10 @@ class DeviceLane:
         self._free.append(own)
         self._on_done()
 
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Return the sizes at which batches run."""
+        return self.runner.sizes
+
     def graph_counts(self) -> GraphCounts:
         """Return how batches ran so far."""
         return GraphCounts(self.runner.captured, self.runner.launched, self.runner.enqueued)

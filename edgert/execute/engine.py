@@ -114,6 +114,9 @@ class Lane(Protocol):
     def release(self, buffers: BufferSet) -> None:
         """Give a buffer set back after decoding. Any thread. Raises BusyError if it was not acquired."""
 
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Return the sizes at which batches run: a smaller one at the next. Empty: each at its own."""
+
     def graph_counts(self) -> GraphCounts:
         """Return how batches ran so far. Any thread."""
 

@@ -68,6 +68,10 @@ class HostLane:
         """Return None: the worker says when it is done."""
         return None
 
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Return nothing: every batch runs at its own size."""
+        return ()
+
     def graph_counts(self) -> GraphCounts:
         """Return zeros: the host has no graphs."""
         return GraphCounts()

@@ -50,14 +50,18 @@ class Runner:
         contexts: Sequence[EngineContext],
         info: EngineInfo,
         scratch: Scratch,
-        max_batch: int,
+        sizes: Sequence[int],
         owner: str,
     ) -> None:
-        """Raises OutOfDeviceMemoryError."""
+        """Take the sizes at which batches run, ascending; an engine of fixed batch has none.
+
+        Raises:
+            OutOfDeviceMemoryError: no room for scratch memory.
+        """
         self.captured = self.launched = self.enqueued = 0  # graphs, their runs, runs without one
         self._contexts = contexts
         self._names = [spec.name for spec in info.inputs]
-        self._sizes = batch_sizes(max_batch) if info.batches else ()
+        self.sizes = tuple(sizes) if info.batches else ()
         self._scratch = scratch
         self._owner = owner
         self._known: dict[Shapes, tuple[EngineContext, Shapes]] = {}
@@ -166,9 +170,9 @@ class Runner:
 
     def _candidates(self, wanted: Shapes) -> list[Shapes]:
         """Return the shapes to try, the smallest first; none where the batch is larger than buffers are."""
-        if not self._sizes:
+        if not self.sizes:
             return [wanted]
-        sizes = [size for size in self._sizes if size >= wanted[0][0]]
+        sizes = [size for size in self.sizes if size >= wanted[0][0]]
         return [tuple((size, *shape[1:]) for shape in wanted) for size in sizes]
 
 

@@ -25,8 +25,9 @@ class RuntimeConfigs:
     def __init__(self, bindings: Bindings, engine: Any, info: EngineInfo, file: Path) -> None:
         self._bindings = bindings
         self._engine = engine
-        self._is_variable = any(min(spec.shape, default=0) < 0 for spec in info.inputs)
         self._file = RuntimeCacheFile(file) if bindings.has_runtime_cache else None
+        is_variable = any(min(spec.shape, default=0) < 0 for spec in info.inputs)
+        self.compiles_each_shape = bindings.has_runtime_cache and is_variable
         self._kept = self._file.read() if self._file else b""  # what the file holds
         self._config: Any = None
         self._cache: Any = None  # of the newest configuration
@@ -36,7 +37,7 @@ class RuntimeConfigs:
         strategy = self._bindings.module.ExecutionContextAllocationStrategy.USER_MANAGED
         if not self._bindings.has_runtime_config:
             return strategy
-        if self._config is None or (self._file and self._is_variable):
+        if self._config is None or self.compiles_each_shape:
             self._config = self._open()
             self._config.set_execution_context_allocation_strategy(strategy)
         return self._config

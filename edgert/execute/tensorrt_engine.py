@@ -16,7 +16,7 @@ from edgert.execute.device_lane import open_device_lane
 from edgert.execute.engine import DEFAULT_LANE, EngineDetails, Lane, LaneOptions
 from edgert.execute.options import EngineOptions
 from edgert.execute.plan_check import check_plan_file, check_version
-from edgert.execute.runner import Runner
+from edgert.execute.runner import Runner, batch_sizes
 from edgert.execute.runtime_config import RuntimeConfigs
 from edgert.execute.tensorrt_allocator import OwnedMemory, make_allocator
 from edgert.execute.tensorrt_bindings import Bindings, TensorRTRuntime, load_bindings
@@ -78,7 +78,7 @@ class TensorRTEngine:
                 contexts.append(self._open_context(index, max_batch, owner, profiler))
                 undo.callback(contexts[-1].close)
             scratch = self._device.scratch.of(options.scratch_group, self._owner)
-            runner = Runner(contexts, self.info, scratch, max_batch, owner)
+            runner = Runner(contexts, self.info, scratch, self._sizes_up_to(max_batch), owner)
             undo.pop_all()
             return open_device_lane(runner, self.info, self._device, options, on_done, self._owner)
 
@@ -118,6 +118,14 @@ class TensorRTEngine:
                 f"{self._owner}: its profiles begin at batch {min(smallest)}; max_batch_size is {max_batch}."
             )
         return fitting
+
+    def _sizes_up_to(self, max_batch: int) -> list[int]:
+        """Return the sizes at which batches run; few where each costs seconds to compile."""
+        sizes = {1, max_batch} if self._configs.compiles_each_shape else set(batch_sizes(max_batch))
+        if self.info.batches:
+            favourites = {own.optimum[0] for profile in self._profiles for own in profile.values()}
+            sizes |= {size for size in favourites if size <= max_batch}
+        return sorted(sizes)
 
     def _open_context(self, profile: int, max_batch: int, owner: str, profiler: Any) -> TensorRTContext:
         parts = self._loaded()

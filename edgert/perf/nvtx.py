@@ -58,6 +58,10 @@ class RangedLane:
         """As the lane."""
         return self._lane.look_ns(now_ns)
 
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Return the sizes at which batches run."""
+        return self._lane.batch_sizes()
+
     def release(self, buffers: BufferSet) -> None:
         """As the lane."""
         self._lane.release(buffers)

@@ -93,12 +93,13 @@ class LoadedModel:
         self.live.opened()
 
     def open_lanes(self, count: int) -> None:
-        """Open lanes and run them, so that the first frame meets no cold engine."""
+        """Open lanes and run them at every size, so that no frame meets a cold engine."""
         for _ in range(count):
             lane = self._engine.open_lane(self.policy.max_batch, self._lane_done, self._lane_options)
             self._lanes.append(lane)
             filler = self._fillers[id(lane)] = self._open_filler()
-            warm_up(lane, self.name, partial(filler.fill_zeros, count=self.policy.max_batch))
+            for size in lane.batch_sizes() or (self.policy.max_batch,):
+                warm_up(lane, self.name, partial(filler.fill_zeros, count=size))
         self._engine.warmed()
 
     @property

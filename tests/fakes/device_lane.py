@@ -10,7 +10,7 @@ import numpy as np
 from edgert.device.opened import open_device
 from edgert.execute.device_lane import open_device_lane
 from edgert.execute.engine import EngineInfo, LaneOptions
-from edgert.execute.runner import Runner
+from edgert.execute.runner import Runner, batch_sizes
 from edgert.models.tensor_spec import TensorSpec
 from tests.fakes.engine_context import FakeContext
 
@@ -25,7 +25,7 @@ def open_lane(
     """Return a lane and its device."""
     device = device or open_device("host")
     contexts = contexts or [FakeContext()]
-    runner = Runner(contexts, INFO, device.scratch.of(group, "fake"), max_batch, "model fake")
+    runner = Runner(contexts, INFO, device.scratch.of(group, "fake"), batch_sizes(max_batch), "model fake")
     options = LaneOptions(graphs=graphs, scratch_group=group, is_timed=timed)
     return open_device_lane(runner, INFO, device, options, on_done, "model fake")
 

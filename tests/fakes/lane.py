@@ -91,6 +91,9 @@ class FakeLane:
     def look_ns(self, now_ns):
         return None
 
+    def batch_sizes(self):
+        return ()
+
     def graph_counts(self):
         return GraphCounts()
 

@@ -204,6 +204,8 @@ class FakeEngine:
 class FakeContext:
     """`IExecutionContext`."""
 
+    profiler = None
+
     def __init__(self, engine, how):
         self.engine, self.trt, self.how = engine, engine.trt, how
         self.profile = 0

@@ -51,7 +51,7 @@ class Rig:
 
     def runner(self, *contexts, max_batch=8, group="", info=INFO):
         scratch = self.device.scratch.of(group, "model fake")
-        runner = Runner(contexts or [NotedContext()], info, scratch, max_batch, "model fake")
+        runner = Runner(contexts or [NotedContext()], info, scratch, batch_sizes(max_batch), "model fake")
         self._opened.append(runner)
         return runner
 
@@ -190,7 +190,7 @@ def test_a_runner_moves_to_scratch_memory_that_has_grown(rig):
 def test_no_room_for_scratch_memory_is_told():
     driver = NotedDriver(Budget(500))
     with pytest.raises(OutOfDeviceMemoryError):
-        Runner([FakeContext()], INFO, open_noted(driver).scratch.of("", "m"), 8, "m")
+        Runner([FakeContext()], INFO, open_noted(driver).scratch.of("", "m"), batch_sizes(8), "m")
     assert driver.budget.used_bytes == 0
 
 
@@ -198,7 +198,7 @@ def test_closing_closes_the_contexts_and_frees_the_scratch_memory():
     driver, events = NotedDriver(), HostEvent.live.count
     contexts = [FakeContext(), FakeContext()]
     with driver.current():
-        Runner(contexts, INFO, open_noted(driver).scratch.of("g", "m"), 8, "m").close()
+        Runner(contexts, INFO, open_noted(driver).scratch.of("g", "m"), batch_sizes(8), "m").close()
     assert all(context.is_closed for context in contexts)
     assert (driver.budget.used_bytes, HostEvent.live.count) == (0, events)
 

@@ -182,7 +182,8 @@ def test_one_flipped_bit_is_noticed(plan_file):
     plan_file.write_bytes(content)
     expected = (
         rf"model\.plan: the engine is damaged or was replaced: found SHA-256 {sha256_of(plan_file)}, its "
-        rf"manifest says SHA-256 {make_manifest().plan_sha256}\. Copy both .* run: edgert build detector$"
+        rf"manifest says SHA-256 {make_manifest().plan_sha256}\. Copy both .* "
+        r"run: edgert build MODEL\.onnx --store .* --name detector$"
     )
     with pytest.raises(ModelError, match=expected):
         check(plan_file, make_manifest())
@@ -205,7 +206,7 @@ def test_a_mismatch_names_both_sides_and_the_remedy(plan_file):
     expected = (
         r"model\.plan: was built for compute 8\.7 with TensorRT 10\.3\.0; this device is 9\.0 with "
         r"TensorRT 10\.16\.2: an engine runs only with the version that built it\. "
-        r"Run: edgert build detector$"
+        r"Run: edgert build MODEL\.onnx --store .* --name detector$"
     )
     with pytest.raises(EngineMismatchError, match=expected):
         check(plan_file, make_manifest(), runtime_version=(10, 16, 2, 10), compute_capability="9.0")

@@ -261,7 +261,7 @@ def test_frames_come_out_of_a_real_lane(rig):
     info = EngineInfo("fake", specs[:1], specs[1:], batches=True)
     device = open_noted(rig.driver)
     context = FakeContext(width=SIZE)
-    runner = Runner([context], info, device.scratch.of("", "m"), 4, "model m")
+    runner = Runner([context], info, device.scratch.of("", "m"), (1, 2, 4), "model m")
     lane = open_device_lane(runner, info, device, LaneOptions(graphs=0), lambda: None, "model m")
     layout = layout_of(ITEM, dtype="float32", engine_item=(SIZE,))
     filler = rig.filler(layout, FakeDevicePreparer(ITEM), is_staged=True)

@@ -274,3 +274,21 @@ def test_engine_of_a_fixed_batch_is_given_all_its_places(maker):
     assert [output.tensors["y"].tolist() for output in outputs] == [[1.0], [2.0]]
     assert engine.lanes[0]._sets[0].outputs()["y"].shape[0] == 4
     model.close()
+
+
+def test_every_size_at_which_batches_run_is_warmed():
+    class Sized(Lane):
+        def batch_sizes(self):
+            return (1, 4)
+
+        def submit(self, buffers, fill, tag, on_read=lambda: None):
+            super().submit(buffers, fill, tag, on_read)
+            sizes.append(len(buffers.outputs()["y"]))
+
+    sizes = []
+    engine = Engine(lane=Sized)
+    engine.warmed = lambda: None
+    model = make_model(engine)
+    model.open_lanes(1)
+    model.close()
+    assert sizes == [1, 1, 4, 4]
