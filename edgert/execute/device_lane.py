@@ -29,7 +29,7 @@ from edgert.execute.engine import (
     OnRead,
 )
 from edgert.execute.runner import Runner
-from edgert.stats import CopyCounts, LiveCount
+from edgert.stats import LiveCount
 
 SETS_PER_LANE = 2
 # To ask takes three microseconds and the interpreter's lock, so nobody asks long before the answer is due.
@@ -64,7 +64,7 @@ def open_device_lane(
             marks = Marks(driver, is_timed=options.is_timed)
             sets.append(DeviceBufferSet(index, BindingCache(memory, options.graphs), runner, copy, marks))
             undo.callback(sets[-1].close)
-        lane = DeviceLane(runner, (copy, compute), sets, device.copies, on_done, is_timed=options.is_timed)
+        lane = DeviceLane(runner, (copy, compute), sets, device, on_done, is_timed=options.is_timed)
         undo.pop_all()
         return lane
 
@@ -93,7 +93,7 @@ class DeviceLane:
         runner: Runner,
         streams: tuple[Stream, Stream],
         sets: Sequence[DeviceBufferSet],
-        copies: CopyCounts,
+        device: OpenDevice,
         on_done: Callable[[], None],
         *,
         is_timed: bool,
@@ -101,7 +101,8 @@ class DeviceLane:
         """Take over runner, streams (copy, compute) and buffer sets."""
         self.runner = runner
         self._on_done = on_done
-        self._copies = copies
+        self._copies = device.copies
+        self._current = device.driver.current
         self._is_timed = is_timed
         self._flying: deque[Flight] = deque()
         self._landed: list[Completed] = []  # when the lane was closed
@@ -184,18 +185,19 @@ class DeviceLane:
         return GraphCounts(self.runner.captured, self.runner.launched, self.runner.enqueued)
 
     def close(self) -> None:
-        """Wait for what is in flight, free everything."""
+        """Wait for what is in flight, free everything. Any thread, once nobody submits any more."""
         if self._is_closed:
             return
         self._is_closed = True
-        lost = self._settle()
-        while self._flying:
-            self._landed.append(self._land(self._flying.popleft(), lost))
-        for own in self._sets:
-            own.close()
-        self.runner.close()
-        self._copy.close()
-        self._compute.close()
+        with self._current():
+            lost = self._settle()
+            while self._flying:
+                self._landed.append(self._land(self._flying.popleft(), lost))
+            for own in self._sets:
+                own.close()
+            self.runner.close()
+            self._copy.close()
+            self._compute.close()
         self.live.closed()
 
     def _fill(self, own: DeviceBufferSet, fill: Fill) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from edgert.execute.engine import BufferSet, Completed, Fill, Lane
 from edgert.perf.load import Load
 from edgert.perf.measure import Sample
 from edgert.perf.options import Window
+from edgert.schedule.wakes import Wakes
 
 DRAIN_NS = 1_000_000_000  # how long requests that wait at the end are still served
 LOOK_NS = 100_000_000  # at most, until the thread sees that it was asked to stop
@@ -23,22 +23,19 @@ class Bell:
     """Wakes the one thread that waits. Any thread rings, and rings before a wait are not lost."""
 
     def __init__(self, wakes: Any = None) -> None:
-        self._wakes: Any = SimpleQueue() if wakes is None else wakes
+        self._wakes: Any = Wakes() if wakes is None else wakes
         self._is_rung = False
 
     def ring(self) -> None:
         """Wake the thread, or keep it from falling asleep."""
         if not self._is_rung:
             self._is_rung = True
-            self._wakes.put(None)
+            self._wakes.wake()
 
     def wait(self, timeout_s: float) -> None:
         """Return after a ring or after `timeout_s`."""
-        try:
-            self._wakes.get(timeout=timeout_s)
-        except Empty:
-            return
-        self._is_rung = False
+        if self._wakes.wait(timeout_s):
+            self._is_rung = False
 
 
 class Request(msgspec.Struct, gc=False):

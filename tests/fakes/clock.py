@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from queue import Empty
 
 WAIT_S = 10.0  # real seconds before a test that waits for a thread gives up
 
@@ -37,25 +36,25 @@ class FakeWakes:
         self._changed = clock.changed
         self._items = []
         self._sleeps = False
-        self.due_ns = None  # when the taker wants to be woken; None: only by `put`
+        self.due_ns = None  # when the taker wants to be woken; None: only by `wake`
 
-    def put(self, item) -> None:
+    def wake(self) -> None:
         """Wake the taker."""
         with self._changed:
-            self._items.append(item)
+            self._items.append(None)
             self._changed.notify_all()
 
-    def get(self, timeout=None):
-        """Wait for an item until the clock has moved by `timeout` seconds. Raises Empty."""
+    def wait(self, timeout=None) -> bool:
+        """Wait for a wake until the clock has moved by `timeout` seconds; False if that comes first."""
         with self._changed:
             self.due_ns = None if timeout is None else self._clock.now_ns + round(timeout * 1e9)
             self._sleeps = True
             self._changed.notify_all()
             self._changed.wait_for(self._is_over)
             self._sleeps = False
-            if self._items:
-                return self._items.pop(0)
-            raise Empty
+            is_woken = bool(self._items)
+            self._items.clear()
+            return is_woken
 
     def wait_until_asleep(self) -> None:
         """Wait until the taker sleeps with no item to take and no time that is up."""

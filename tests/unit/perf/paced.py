@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from queue import Empty
 
 from edgert.perf.drive import Bell, Rig
 from tests.fakes.clock import FakeClock
@@ -14,21 +13,21 @@ LEAST_STEP_NS = 10_000  # a wait of no time still lets some pass, as a real one 
 
 
 class MovingWakes:
-    """A queue whose `get` returns at once, later."""
+    """Wakes whose `wait` returns at once, later."""
 
     def __init__(self, clock):
         self._clock = clock
         self._is_rung = False
 
-    def put(self, item):
+    def wake(self):
         self._is_rung = True
 
-    def get(self, timeout=None):
+    def wait(self, timeout=None):
         if self._is_rung:
             self._is_rung = False
-            return
+            return True
         self._clock.advance(max(round(timeout * 1e9), LEAST_STEP_NS))
-        raise Empty
+        return False
 
 
 class PacedLane(FakeLane):
