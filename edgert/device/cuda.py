@@ -15,7 +15,7 @@ import pycuda.driver as cuda
 from edgert.device.cuda_calls import Calls, cuda_calls
 from edgert.device.cuda_stream import CudaEvent, CudaKernel, CudaStream
 from edgert.device.memory import Budget, Buffer, MemoryKind
-from edgert.errors import DeviceError, OutOfDeviceMemoryError
+from edgert.errors import DeviceError, DeviceLostError, OutOfDeviceMemoryError
 
 _REGISTER_MAPPED = 2  # CU_MEMHOSTREGISTER_DEVICEMAP
 
@@ -119,6 +119,14 @@ class CudaDriver:
             free, total = cuda.mem_get_info()
         return int(free), int(total)
 
+    def _is_lost(self) -> bool:
+        """Say whether the device answers nothing any more: then even this question fails."""
+        try:
+            self.memory_info()
+        except cuda.Error:
+            return True
+        return False
+
     def _freer(self, free: Callable[[], object], give_back: Callable[[int], None]) -> Callable[[int], None]:
         def release(size_bytes: int) -> None:
             with self.current():
@@ -128,7 +136,11 @@ class CudaDriver:
         return release
 
     def _refusal(self, error: BaseException, size_bytes: int, kind: MemoryKind) -> BaseException:
-        if isinstance(error, cuda.MemoryError | MemoryError | OverflowError | OSError):
+        if isinstance(error, cuda.Error) and self._is_lost():
+            return DeviceLostError(f"The device is lost: {error}. The process has to be started again.")
+        if isinstance(
+            error, OutOfDeviceMemoryError | cuda.MemoryError | MemoryError | OverflowError | OSError
+        ):
             return OutOfDeviceMemoryError(
                 f"The device has no {size_bytes} bytes of {kind.value} memory left; edgert holds "
                 f"{self.budget.used_bytes}{self.budget.holders()}. Load fewer models, lanes or sources."
@@ -139,8 +151,17 @@ class CudaDriver:
 
 
 def _device(size_bytes: int) -> Made:
-    allocation = cuda.mem_alloc(size_bytes)
-    return None, int(allocation), allocation.free
+    """Not through pycuda, which keeps the interpreter's lock while a free waits for the whole device."""
+    if size_bytes >> 63:  # ctypes would pass its lower bits
+        raise OverflowError
+    calls, address = cuda_calls(), c_uint64()
+    calls.check(calls.cuMemAlloc_v2(byref(address), size_bytes), f"Allocating {size_bytes} bytes")
+    return None, address.value, partial(_free, address.value)
+
+
+def _free(address: int) -> None:
+    calls = cuda_calls()
+    calls.check_freed(calls.cuMemFree_v2(address), "Freeing memory")
 
 
 def _pinned(size_bytes: int, flags: int = 0) -> Made:
@@ -171,7 +192,9 @@ def _registered(size_bytes: int) -> Made:
     here, there = array.ctypes.data, c_uint64()
     status = calls.cuMemHostRegister_v2(here, array.nbytes, _REGISTER_MAPPED)
     calls.check(status, f"Registering {array.nbytes} bytes")
-    calls.check(calls.cuMemHostGetDevicePointer_v2(byref(there), here, 0), "Finding registered memory")
+    if status := calls.cuMemHostGetDevicePointer_v2(byref(there), here, 0):
+        _unregister(array)
+        raise calls.error(status, "Finding registered memory")
     return array, there.value, partial(_unregister, array)
 
 

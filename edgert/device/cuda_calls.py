@@ -1,6 +1,6 @@
 """The calls of the CUDA driver that lanes make for every frame, straight from libcuda.
 
-They are bound with `ctypes.PyDLL`, which keeps the interpreter's lock. None of them waits for the device, and
+They are bound with `ctypes.PyDLL`, which keeps the interpreter's lock: they do not wait for the device, and
 a call that gives the lock away for two microseconds has to queue for it behind every other thread: beside
 four busy threads a copy took 185 µs on average through pycuda, which gives the lock away, and 13 µs so.
 """
@@ -34,20 +34,26 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuEventQuery": (_HANDLE,),
     "cuEventElapsedTime": (POINTER(c_float), _HANDLE, _HANDLE),
     "cuMemcpyAsync": (c_uint64, c_uint64, c_size_t, _HANDLE),
-    "cuMemHostRegister_v2": (c_void_p, c_size_t, c_uint),
-    "cuMemHostUnregister": (c_void_p,),
     "cuMemHostGetDevicePointer_v2": (POINTER(c_uint64), c_void_p, c_uint),
     "cuMemsetD8Async": (c_uint64, ctypes.c_ubyte, c_size_t, _HANDLE),
-    "cuModuleLoadData": (_OUT, c_void_p),
     "cuModuleGetFunction": (_OUT, _HANDLE, ctypes.c_char_p),
-    "cuModuleUnload": (_HANDLE,),
     "cuLaunchKernel": (_HANDLE, *(c_uint,) * 7, _HANDLE, _OUT, _OUT),
-    "cuGraphInstantiateWithFlags": (_OUT, _HANDLE, c_uint64),
     "cuGraphDestroy": (_HANDLE,),
     "cuGraphExecDestroy": (_HANDLE,),
     "cuGraphLaunch": (_HANDLE, _HANDLE),
 }
-_WAITING = ("cuStreamSynchronize", "cuEventSynchronize")  # these give the lock away
+# These may wait for the device, so they give the lock away.
+_WAITING: dict[str, tuple[Any, ...]] = {
+    "cuStreamSynchronize": (_HANDLE,),
+    "cuEventSynchronize": (_HANDLE,),
+    "cuMemAlloc_v2": (POINTER(c_uint64), c_size_t),
+    "cuMemFree_v2": (c_uint64,),
+    "cuMemHostRegister_v2": (c_void_p, c_size_t, c_uint),
+    "cuMemHostUnregister": (c_void_p,),
+    "cuModuleLoadData": (_OUT, c_void_p),
+    "cuModuleUnload": (_HANDLE,),
+    "cuGraphInstantiateWithFlags": (_OUT, _HANDLE, c_uint64),
+}
 
 Call = Callable[..., int]
 
@@ -63,8 +69,8 @@ class Calls:
             raise DeviceError(f"There is no CUDA driver here: {error}") from error
         for name, types in _SIGNATURES.items():
             self._bind(held, name, types)
-        for name in _WAITING:
-            self._bind(waiting, name, (_HANDLE,))
+        for name, types in _WAITING.items():
+            self._bind(waiting, name, types)
         self._names = held.cuGetErrorName
         self._texts = held.cuGetErrorString
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from typing import Literal
 
 from edgert.device.driver import Driver
@@ -30,6 +31,15 @@ class OpenDevice:
     def slots_of(self, owner: str) -> Callable[[int], Buffer]:
         """Return the allocator of a source's slots."""
         return partial(self.driver.allocate, kind=self.memory.slots, owner=owner)
+
+    def owner_of(self, name: str) -> str:
+        """Return a name for who holds memory that nobody holds memory under just now.
+
+        While a model is reloaded both have some: each is counted, and bounded, for itself.
+        """
+        owners = self.driver.budget.by_owner()
+        names = (name if turn == 1 else f"{name} (load {turn})" for turn in count(1))
+        return next(one for one in names if one not in owners or not owners[one].count)
 
     def close(self) -> None:
         """Give the device back. Everything on it must have been closed."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from edgert.device.driver import Driver, Event, Stream
 from edgert.device.memory import Buffer, MemoryKind
@@ -24,7 +26,7 @@ class Scratch:
     """The scratch buffer of one lane, or of a group of lanes. It only grows while somebody uses it.
 
     Runs of lanes that share it go one after the other: each waits for the mark of the last. When it
-    grows, a lane moves to the new buffer before its next run; the old one is freed when all have moved.
+    grows, a lane moves to the new buffer when nothing of it runs; the old one is freed when all have moved.
     """
 
     def __init__(self, driver: Driver, owner: str, *, is_shared: bool) -> None:
@@ -34,6 +36,7 @@ class Scratch:
         self._current: Lease | None = None
         self._last_use: Event | None = None
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # of whoever enqueues a run
         self._users = 0
 
     def join(self, size_bytes: int) -> Lease:
@@ -74,15 +77,22 @@ class Scratch:
             if last_use is not None:
                 last_use.close()
 
-    def begin_use(self, stream: Stream) -> None:
-        """Let what comes on `stream` wait for the last run that used the buffer."""
-        if self._last_use is not None:
-            stream.wait(self._last_use)
+    @contextmanager
+    def use(self, stream: Stream) -> Iterator[None]:
+        """Enqueue a run on `stream` that uses the buffer, behind the last one of whichever lane and thread.
 
-    def end_use(self, stream: Stream) -> None:
-        """Mark the end of a run."""
-        if self._last_use is not None:
-            stream.record(self._last_use)
+        A lane that is warmed while another of its group serves takes turns with it.
+        """
+        if not self._is_shared:
+            yield
+            return
+        with self._turn:
+            assert self._last_use is not None  # noqa: S101 - there is one while anybody has a lease
+            stream.wait(self._last_use)
+            try:
+                yield
+            finally:
+                stream.record(self._last_use)
 
     def _grow(self, size_bytes: int) -> Lease:
         grown = Lease(self._driver.allocate(size_bytes, MemoryKind.DEVICE, self._owner))

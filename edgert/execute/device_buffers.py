@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
-from edgert.device.driver import Driver, Stream
+from edgert.device.driver import Driver, Event, Stream
 from edgert.errors import ModelError
 from edgert.execute.bindings import Binding, BindingCache, Shape
 from edgert.execute.engine import DeviceTensor, DeviceTimes
@@ -46,9 +47,13 @@ class Marks:
     """The events of one buffer set. `begun` and `computed` are set only where batches are timed."""
 
     def __init__(self, driver: Driver, *, is_timed: bool) -> None:
-        self.begun, self.filled, self.computed, self.done = self._events = [
-            driver.open_event(is_timed=is_timed) for _ in range(4)
-        ]
+        with ExitStack() as undo:
+            self._events: list[Event] = []
+            for _ in range(4):
+                self._events.append(driver.open_event(is_timed=is_timed))
+                undo.callback(self._events[-1].close)
+            undo.pop_all()
+        self.begun, self.filled, self.computed, self.done = self._events
 
     def times(self) -> DeviceTimes:
         """Return how long a batch took that is done."""

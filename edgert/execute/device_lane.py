@@ -36,6 +36,9 @@ SETS_PER_LANE = 2
 FIRST_LOOK_NS = 20_000  # after a batch was submitted, whether its slots have been read
 EARLIEST_SPREADS = 3  # before its usual time, in mean deviations of it, whether a batch is done
 LOOKS_PER_RUN = 64  # after that, in its usual time
+FIRST_LOOK_SHARE = 8  # of its usual time, by how much less a batch is taken to need that was done at once
+# A batch that takes so long never ends: a kernel hangs.
+STUCK_NS, STUCK_RUNS = 30_000_000_000, 50
 
 
 def open_device_lane(
@@ -55,16 +58,19 @@ def open_device_lane(
     with ExitStack() as undo:
         undo.callback(runner.close)
         largest = runner.largest()
-        copy, compute = driver.open_stream(options.priority), driver.open_stream(options.priority)
-        undo.callback(copy.close)
-        undo.callback(compute.close)
+        streams = []
+        for _ in range(2):
+            streams.append(driver.open_stream(options.priority))
+            undo.callback(streams[-1].close)
         sets = []
         for index in range(SETS_PER_LANE):
             memory = TensorMemory(driver, device.memory, info, largest, owner)
+            cache = BindingCache(memory, options.graphs)
+            undo.callback(cache.close)
             marks = Marks(driver, is_timed=options.is_timed)
-            sets.append(DeviceBufferSet(index, BindingCache(memory, options.graphs), runner, copy, marks))
-            undo.callback(sets[-1].close)
-        lane = DeviceLane(runner, (copy, compute), sets, device, on_done, is_timed=options.is_timed)
+            undo.callback(marks.close)
+            sets.append(DeviceBufferSet(index, cache, runner, streams[0], marks))
+        lane = DeviceLane(runner, (streams[0], streams[1]), sets, device, on_done, is_timed=options.is_timed)
         undo.pop_all()
         return lane
 
@@ -81,6 +87,7 @@ class Flight(msgspec.Struct, gc=False, eq=False):
     read_look_ns: int  # when to ask whether its slots have been read
     error: EdgertError | None
     is_read: bool = False
+    looks: int = 0  # that found it not done
 
 
 class DeviceLane:
@@ -109,6 +116,7 @@ class DeviceLane:
         self._usual_ns = 0  # what a batch takes from submit to done
         self._spread_ns = 0  # how far batches are from that, on average
         self._is_closed = False
+        self._is_stuck = False  # a batch never ends
         self._copy, self._compute = streams
         self._sets = sets
         self._free = deque(self._sets)
@@ -150,16 +158,20 @@ class DeviceLane:
         """Return what completed since the last call, and say which slots have been read."""
         done, self._landed = self._landed, []
         flying = self._flying
+        if not flying:
+            if not self._is_closed and not self.runner.is_settled():
+                self._move()  # nothing runs: so the old scratch memory can go
+            return done
         try:
             while flying and flying[0].buffers.marks.done.is_done():
                 done.append(self._land(flying.popleft(), None))
             for flight in flying:
                 self._tell_read(flight)
+            if flying:
+                self._look_again(flying[0])
         except DeviceError as lost:
             while flying:
                 done.append(self._land(flying.popleft(), lost))
-        if flying:
-            flying[0].look_ns = time.monotonic_ns() + self._usual_ns // LOOKS_PER_RUN
         return done
 
     def look_ns(self, now_ns: int) -> int | None:
@@ -189,6 +201,9 @@ class DeviceLane:
         if self._is_closed:
             return
         self._is_closed = True
+        if self._is_stuck:  # to wait or to free would take for ever; the process ends
+            self.live.closed()
+            return
         with self._current():
             lost = self._settle()
             while self._flying:
@@ -228,8 +243,8 @@ class DeviceLane:
             self._copy.record(own.marks.filled)
             self._compute.wait(own.marks.filled)
             self._compute.record(own.marks.done)
-        except DeviceLostError as lost:
-            return lost
+        except DeviceError as refused:
+            return refused
         return error
 
     def _tell_read(self, flight: Flight) -> None:
@@ -241,14 +256,35 @@ class DeviceLane:
         else:
             flight.read_look_ns = time.monotonic_ns() + FIRST_LOOK_NS
 
+    def _look_again(self, flight: Flight) -> None:
+        """Say when to ask next for a batch that is not done. Raises DeviceLostError for one that never is."""
+        now_ns = time.monotonic_ns()
+        if now_ns < flight.look_ns:
+            return
+        flight.looks += 1
+        flight.look_ns = now_ns + self._usual_ns // LOOKS_PER_RUN
+        waited_ns = now_ns - flight.filled_mono_ns
+        if waited_ns > max(STUCK_NS, STUCK_RUNS * self._usual_ns):
+            self._is_stuck = True
+            waited_s, usual_ms = waited_ns / 1e9, self._usual_ns / 1e6
+            raise DeviceLostError(
+                f"A batch has not ended after {waited_s:.0f} s; they take {usual_ms:.1f} ms. "
+                "The process has to be started again."
+            )
+
     def _land(self, flight: Flight, lost: DeviceError | None) -> Completed:
         if not flight.is_read:
             flight.is_read = True
             flight.on_read()
         error = flight.error or lost
         finished = time.monotonic_ns()
-        self._learn(finished - flight.started_mono_ns)
-        times = flight.buffers.marks.times() if self._is_timed and error is None else None
+        self._learn(finished - flight.started_mono_ns, is_exact=flight.looks > 0)
+        times = None
+        if self._is_timed and error is None:
+            try:
+                times = flight.buffers.marks.times()
+            except DeviceError as untimed:
+                error = untimed
         return Completed(
             flight.buffers,
             flight.tag,
@@ -259,11 +295,17 @@ class DeviceLane:
             times,
         )
 
-    def _learn(self, took_ns: int) -> None:
-        """Follow what batches take, and how much that varies."""
+    def _learn(self, took_ns: int, *, is_exact: bool) -> None:
+        """Follow what batches take, and how much that varies.
+
+        A batch that was done when it was first asked for took less, nobody knows how much: the next is asked
+        for earlier.
+        """
         if not self._usual_ns:
             self._usual_ns, self._spread_ns = took_ns, took_ns // 2
             return
+        if not is_exact:
+            took_ns = min(took_ns, self._usual_ns - self._usual_ns // FIRST_LOOK_SHARE)
         apart_ns = took_ns - self._usual_ns
         self._usual_ns += apart_ns // 8
         self._spread_ns += (abs(apart_ns) - self._spread_ns) // 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 from edgert.device.driver import Graph, Stream
@@ -26,8 +27,8 @@ class EngineContext(Protocol):
     def largest(self) -> Mapping[str, Shape]:
         """Return the largest shape of every tensor."""
 
-    def scratch_bytes(self) -> int:
-        """Return the scratch memory that the largest shapes need."""
+    def scratch_bytes(self, sizes: Sequence[int]) -> int:
+        """Return the scratch memory that suffices for batches of these sizes. Raises ModelError."""
 
     def set_scratch(self, address: int, size_bytes: int) -> None:
         """Use this scratch memory from now on."""
@@ -66,8 +67,11 @@ class Runner:
         self._owner = owner
         self._known: dict[Shapes, tuple[EngineContext, Shapes]] = {}
         self._captures = True
-        self._lease = scratch.join(max(context.scratch_bytes() for context in contexts))
-        self._set_scratch()
+        self._lease = scratch.join(max(context.scratch_bytes(self.sizes) for context in contexts))
+        with ExitStack() as undo:
+            undo.callback(scratch.leave, self._lease)
+            self._set_scratch()
+            undo.pop_all()
 
     def largest(self) -> dict[str, Shape]:
         """Return the largest shape of every tensor, over all contexts."""
@@ -90,8 +94,7 @@ class Runner:
 
         The first run at a shape is followed by its capture; later ones launch the graph.
         """
-        self._scratch.begin_use(stream)
-        try:
+        with self._scratch.use(stream):
             if binding.graph is not None:
                 stream.launch(binding.graph)
                 self.launched += 1
@@ -100,8 +103,6 @@ class Runner:
             self.enqueued += 1
             if self._captures and cache.keeps_graphs:
                 self._capture(binding, stream, fetches=fetches)
-        finally:
-            self._scratch.end_use(stream)
 
     def is_settled(self) -> bool:
         """Say whether the scratch memory is the newest; else `move` before the next run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgert.device.driver import Stream
@@ -23,11 +23,14 @@ class TensorRTContext:
         max_batch: int,
         log: EngineLog,
         owner: str,
+        *,
+        needs_scratch: bool,
     ) -> None:
         self._context = context
         self._info = info
         self._log = log
         self._owner = owner
+        self._needs_scratch = needs_scratch  # at its largest, as the engine says
         self._ranges = [profile[spec.name] for spec in info.inputs]
         self._max_batch = max_batch if info.batches else 0
         self._shapes: Shapes | None = None
@@ -50,10 +53,9 @@ class TensorRTContext:
         names = [spec.name for spec in self._info.inputs]
         return {**dict(zip(names, inputs, strict=True)), **self.set_shapes(inputs)}
 
-    def scratch_bytes(self) -> int:
-        """Return the scratch memory for the largest shapes, exactly."""
-        self.set_shapes(self._largest_inputs())
-        return int(self._context.update_device_memory_size_for_shapes())
+    def scratch_bytes(self, sizes: Sequence[int]) -> int:
+        """Return the most that any of these batch sizes needs. Raises ModelError."""
+        return max(self._scratch_bytes_of(size) for size in sizes or (0,))
 
     def set_scratch(self, address: int, size_bytes: int) -> None:
         """Use this scratch memory from now on."""
@@ -95,6 +97,18 @@ class TensorRTContext:
         self._context = None
         self._addresses = None
 
+    def _scratch_bytes_of(self, size: int) -> int:
+        """Return what the largest sides need at a batch size; 0 stands for the engine's own."""
+        largest = self._largest_inputs()
+        shapes = tuple((size, *shape[1:]) for shape in largest) if size else largest
+        if not self.covers(shapes):
+            return 0
+        self.set_shapes(shapes)
+        needed = int(self._context.update_device_memory_size_for_shapes())
+        if not needed and self._needs_scratch:
+            raise self._failure(f"does not say what scratch memory {[list(shape) for shape in shapes]} needs")
+        return needed
+
     def _largest_inputs(self) -> Shapes:
         largest = (own.maximum for own in self._ranges)
         return tuple(
@@ -102,4 +116,6 @@ class TensorRTContext:
         )
 
     def _failure(self, what: str) -> ModelError:
-        return ModelError(f"{self._owner}: TensorRT {what}: {self._log.last() or 'it does not say why'}")
+        said = self._log.last() or "it does not say why"
+        self._log.forget()  # the next failure is not explained by what was said of this one
+        return ModelError(f"{self._owner}: TensorRT {what}: {said}")

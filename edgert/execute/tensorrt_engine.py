@@ -90,6 +90,8 @@ class TensorRTEngine:
     def warmed(self) -> None:
         """Keep what TensorRT-RTX compiled, if it is new."""
         self._configs.keep()
+        if self._parts is not None:
+            self._parts.log.forget()
 
     def close(self) -> None:
         """Drop engine and runtime. Allowed again."""
@@ -137,7 +139,15 @@ class TensorRTEngine:
             context.profiler = profiler
         if profile:
             _choose_profile(context, profile, self._device)
-        return TensorRTContext(context, self.info, self._profiles[profile], max_batch, parts.log, owner)
+        return TensorRTContext(
+            context,
+            self.info,
+            self._profiles[profile],
+            max_batch,
+            parts.log,
+            owner,
+            needs_scratch=parts.bindings.scratch_bytes(parts.engine, profile) > 0,
+        )
 
 
 def load_tensorrt_engine(

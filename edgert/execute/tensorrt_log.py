@@ -147,6 +147,11 @@ class Records:
         with self._lock:
             self._records.append(record)
 
+    def clear(self) -> None:
+        """Forget them."""
+        with self._lock:
+            self._records.clear()
+
     def kept(self) -> tuple[Record, ...]:
         """Return them, the oldest first."""
         with self._lock:
@@ -168,6 +173,10 @@ class EngineLog:
     def last(self) -> str:
         """Return the newest error, else the newest warning; empty if there is none."""
         return _newest(self.records())
+
+    def forget(self) -> None:
+        """Forget what was said: it explains nothing that fails from now on."""
+        self._records.clear()
 
     def explain(self, context: str) -> EdgertError:
         """Return what to raise. `context` says what failed, e.g. `TensorRT 10.3.0 cannot load it`."""

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from edgert.device.driver import Stream
-from edgert.errors import EdgertError, FrameError
+from edgert.errors import EdgertError, FrameError, OutOfDeviceMemoryError
 from edgert.execute.engine import BufferSet, DeviceTensor
 from edgert.frames.frame import Frame, image_bytes, image_shape
 from edgert.frames.placement import Placement
@@ -188,7 +188,7 @@ class DeviceFiller:
             size = image_bytes(image_shape(frame.format, height, width))
             source = self._uploader.address(frame.slot, size, stream)
             return self._preparer.place(source, frame.format, height, width, item_address, stream)
-        except FrameError as error:  # of this frame; what the device refuses is the whole batch's
+        except (FrameError, OutOfDeviceMemoryError) as error:  # of this frame; all else is the batch's
             return error
 
     def _tensor(self, buffers: BufferSet, count: int, item_shape: Shape) -> DeviceTensor:

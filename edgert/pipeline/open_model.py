@@ -76,17 +76,18 @@ def load_engine(plan: ModelPlan, version: ModelVersion, device: OpenDevice, thre
     if plan.runtime == "noop":
         return _noop_engine(plan.entry.config)
     file = plan.engine_file(version, device)
+    owner = device.owner_of(f"model {plan.entry.name}/{version.number}")
     if plan.runtime == "onnxruntime":
         try:
             from edgert.execute.onnx_engine import load_onnx_engine  # its import takes a third of a second
         except ImportError as error:
             raise ConfigError(f"{file}: needs onnxruntime. Run: pip install 'edgert[host]'") from error
-        allocate = partial(device.driver.allocate, owner=f"model {plan.entry.name}")
+        allocate = partial(device.driver.allocate, owner=owner)
         return load_onnx_engine(file, plan.settings.engine.threads or threads, allocate)
     from edgert.execute.tensorrt_engine import load_tensorrt_engine
 
     return load_tensorrt_engine(
-        file, cast("TensorRTRuntime", plan.runtime), plan.settings.engine, device, f"model {plan.entry.name}"
+        file, cast("TensorRTRuntime", plan.runtime), plan.settings.engine, device, owner
     )
 
 

@@ -14,7 +14,11 @@ class SlotMirror:
     def __init__(self, driver: Driver, size_bytes: int) -> None:
         self._driver = driver
         self.buffer = driver.allocate(size_bytes, MemoryKind.DEVICE, "slot mirrors")
-        self.ready = driver.open_event()
+        try:
+            self.ready = driver.open_event()
+        except BaseException:
+            self.buffer.free()
+            raise
         self.generation = 0
         self.stream_handle = 0
 
@@ -39,8 +43,11 @@ class Uploader:
         if not self._is_staged:
             return slot.buffer.address
         mirror = slot.mirror
-        if not isinstance(mirror, SlotMirror) or mirror.buffer.size_bytes < size_bytes:
-            mirror = self._replace_mirror(slot)
+        if not isinstance(mirror, SlotMirror):  # it goes when the slot gets another buffer
+            if mirror is not None:
+                slot.mirror = None
+                mirror.close()
+            mirror = slot.mirror = SlotMirror(self._driver, slot.buffer.size_bytes)
         if mirror.generation != slot.generation:
             self._copy(slot, mirror, size_bytes, stream)
         elif mirror.stream_handle != stream.handle:
@@ -54,10 +61,3 @@ class Uploader:
             stream.record(mirror.ready)
         mirror.generation, mirror.stream_handle = slot.generation, stream.handle
         self._copies.add("host_to_device", size_bytes)
-
-    def _replace_mirror(self, slot: Slot) -> SlotMirror:
-        assert slot.buffer is not None  # noqa: S101 - see `address`
-        if slot.mirror is not None:
-            slot.mirror.close()
-        slot.mirror = mirror = SlotMirror(self._driver, slot.buffer.size_bytes)
-        return mirror

@@ -27,7 +27,7 @@ class FakeContext:
     def largest(self):
         return {"x": (self.maximum, self.width), "y": (self.maximum, self.width)}
 
-    def scratch_bytes(self):
+    def scratch_bytes(self, sizes):
         return self.needs_bytes
 
     def set_scratch(self, address, size_bytes):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgert.device.host import HostEvent
 from edgert.device.memory import Budget
-from edgert.device.scratch import ALIGNMENT, Scratch, ScratchGroups
+from edgert.device.scratch import ALIGNMENT, Scratch
 from edgert.errors import OutOfDeviceMemoryError
 from tests.fakes.noted_device import NotedDriver
 
@@ -154,8 +156,8 @@ def test_each_run_waits_for_the_last_one_on_any_lane(driver, shared):
     first, second = driver.open_stream(), driver.open_stream()
     leases = [shared.join(100), shared.join(100)]
     for stream in (first, second):
-        shared.begin_use(stream)
-        shared.end_use(stream)
+        with shared.use(stream):
+            pass
     assert [(asked.verb, asked.stream) for asked in driver.asked] == [
         ("wait", first),
         ("record", first),
@@ -172,10 +174,12 @@ def test_each_run_waits_for_the_last_one_on_any_lane(driver, shared):
 def test_the_order_outlasts_growth(driver, shared):
     stream = driver.open_stream()
     small = shared.join(100)
-    shared.end_use(stream)
+    with shared.use(stream):
+        pass
     large = shared.join(1000)
-    shared.begin_use(stream)
-    record, wait = driver.asked
+    with shared.use(stream):
+        pass
+    _, record, wait, _ = driver.asked
     assert (record.verb, wait.verb) == ("record", "wait")
     assert record.what is wait.what
     stream.close()
@@ -183,35 +187,54 @@ def test_the_order_outlasts_growth(driver, shared):
     shared.leave(large)
 
 
+def test_lanes_of_two_threads_take_turns_from_wait_to_mark(driver, shared):
+    """One lane is warmed on the thread that loads while another serves."""
+    loading, serving = driver.open_stream(), driver.open_stream()
+    leases = [shared.join(100), shared.join(100)]
+    is_inside, may_end = threading.Event(), threading.Event()
+
+    def warm():
+        with driver.current(), shared.use(loading):
+            is_inside.set()
+            assert may_end.wait(10.0)
+
+    def serve():
+        with driver.current(), shared.use(serving):
+            pass
+
+    threads = [threading.Thread(target=warm), threading.Thread(target=serve)]
+    threads[0].start()
+    assert is_inside.wait(10.0)
+    threads[1].start()
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    assert [(asked.verb, asked.stream) for asked in driver.asked] == [
+        ("wait", loading),
+        ("record", loading),
+        ("wait", serving),
+        ("record", serving),
+    ]
+    for stream, lease in zip((loading, serving), leases, strict=True):
+        stream.close()
+        shared.leave(lease)
+
+
+def test_a_run_that_fails_is_marked_too(driver, shared):
+    stream, lease = driver.open_stream(), shared.join(100)
+    with pytest.raises(ZeroDivisionError), shared.use(stream):
+        raise ZeroDivisionError
+    assert [asked.verb for asked in driver.asked] == ["wait", "record"]
+    stream.close()
+    shared.leave(lease)
+
+
 def test_the_runs_of_one_lane_need_no_mark(driver):
     scratch, stream = Scratch(driver, "model m", is_shared=False), driver.open_stream()
     lease = scratch.join(100)
-    scratch.begin_use(stream)
-    scratch.end_use(stream)
+    with scratch.use(stream):
+        pass
     assert driver.asked == []
     assert HostEvent.live.count == 0
     stream.close()
     scratch.leave(lease)
-
-
-# Groups
-
-
-def test_models_of_one_group_share_and_others_do_not(driver):
-    groups = ScratchGroups(driver)
-    shared = groups.of("g", "model a")
-    assert groups.of("g", "model b") is shared
-    assert groups.of("h", "model c") is not shared
-    lease = shared.join(300)
-    assert driver.budget.by_owner()["scratch group g"].used_bytes == 300
-    shared.leave(lease)
-
-
-def test_a_lane_without_a_group_has_its_own(driver):
-    groups = ScratchGroups(driver)
-    first, second = groups.of("", "model a"), groups.of("", "model a")
-    leases = first.join(300), second.join(300)
-    assert leases[0] is not leases[1]
-    assert driver.budget.by_owner()["model a"].used_bytes == 600
-    for scratch, lease in zip((first, second), leases, strict=True):
-        scratch.leave(lease)

@@ -124,6 +124,56 @@ def test_a_lost_device_fails_everything_in_flight(opened, monkeypatch):
     assert read == [1, 1]
 
 
+def test_a_batch_that_never_ends_is_a_lost_device_and_is_left_behind(opened, monkeypatch):
+    monkeypatch.setattr("edgert.execute.device_lane.STUCK_NS", 0)
+    monkeypatch.setattr("edgert.execute.device_lane.STUCK_RUNS", 0)
+    held = HeldEvents(monkeypatch)
+    lane, read = opened(), []
+    for _ in range(2):
+        lane.submit(lane.acquire(), fill_with(1.0), None, lambda: read.append(1))
+    assert [type(completed.error) for completed in lane.poll()] == [DeviceLostError] * 2
+    assert read == [1, 1]
+    monkeypatch.setattr(HostStream, "synchronize", lambda stream: pytest.fail("it would wait for ever"))
+    lane.close()
+    held.passed = True
+    lane._is_closed = lane._is_stuck = False
+    monkeypatch.undo()
+    lane.live.opened()  # as it was not left behind here
+
+
+def test_an_idle_lane_moves_to_larger_scratch_memory_too(opened):
+    device = open_device("host")
+    idle = opened(contexts=[FakeContext(scratch=1000)], device=device, group="g")
+    opened(contexts=[FakeContext(scratch=5000)], device=device, group="g")
+    idle.poll()
+    assert device.driver.budget.by_owner()["scratch group g"].used_bytes == 5000
+
+
+def test_a_batch_is_not_asked_for_long_before_it_is_due(opened, monkeypatch):
+    held = HeldEvents(monkeypatch)
+    lane = opened()
+    lane._usual_ns, lane._spread_ns = 1_000_000_000, 1_000_000
+    lane.submit(lane.acquire(), fill_with(1.0), None)
+    due = lane._flying[0].look_ns
+    lane._flying[0].is_read = True
+    assert lane.poll() == []
+    assert lane.look_ns(0) == due  # one that was polled for another reason is asked for no later
+    held.passed = True
+
+
+def test_a_second_refusal_after_a_failed_batch_is_its_error(opened, monkeypatch):
+    lane = opened()
+
+    def refuse(stream, event):
+        raise DeviceError("no record")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HostStream, "record", refuse)
+        lane.submit(lane.acquire(), fill_with(1.0), "tag")
+    [completed] = lane.poll()
+    assert (completed.tag, str(completed.error)) == ("tag", "no record")
+
+
 def test_an_engine_that_fails_fails_its_batch_and_its_outputs_are_not_told(opened):
     context = FakeContext()
     lane = opened(contexts=[context])

@@ -44,7 +44,9 @@ class Rig:
             name: ProfileRange(*shapes) for name, shapes in (self.trt.plan.profiles or [{}])[0].items()
         } or {spec.name: ProfileRange(spec.shape, spec.shape, spec.shape) for spec in inputs}
         info = EngineInfo("tensorrt", inputs, outputs, batches)
-        self.context = TensorRTContext(self.raw, info, ranges, max_batch, log, "model m lane 1")
+        self.context = TensorRTContext(
+            self.raw, info, ranges, max_batch, log, "model m lane 1", needs_scratch=True
+        )
 
     def calls(self, kind):
         return [call[1:] for call in self.raw.calls if call[0] == kind]
@@ -98,7 +100,23 @@ def test_covers_shapes_only_if_every_input_does(open_rig):
 def test_the_largest_batch_is_the_lanes_or_the_profiles(open_rig, max_batch, largest):
     rig = open_rig(max_batch=max_batch)
     assert rig.context.largest() == {"x": (largest, 4), "y": (largest, 4)}
-    assert rig.context.scratch_bytes() == 100 * largest
+    assert rig.context.scratch_bytes((1, largest)) == 100 * largest
+
+
+def test_scratch_memory_suffices_for_every_size_not_only_the_largest(open_rig, monkeypatch):
+    rig = open_rig(max_batch=8)
+    needed = {1: 700, 2: 300, 8: 500}
+    monkeypatch.setattr(
+        rig.raw, "update_device_memory_size_for_shapes", lambda: needed[rig.raw.shapes["x"][0]], raising=False
+    )
+    assert rig.context.scratch_bytes((1, 2, 8)) == 700
+
+
+def test_scratch_memory_that_cannot_be_told_is_no_zero(open_rig, monkeypatch):
+    rig = open_rig(max_batch=8)
+    monkeypatch.setattr(rig.raw, "update_device_memory_size_for_shapes", lambda: 0, raising=False)
+    with pytest.raises(ModelError, match="does not say what scratch memory"):
+        rig.context.scratch_bytes((8,))
 
 
 def test_an_engine_that_does_not_batch_keeps_its_sides(open_rig):

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 import pytest
 
-from edgert.errors import DeviceError, FrameError, OutOfDeviceMemoryError
+from edgert.errors import DeviceError, DeviceLostError, FrameError, OutOfDeviceMemoryError
 from edgert.execute.device_lane import open_device_lane
 from edgert.execute.engine import EngineInfo, LaneOptions
 from edgert.execute.runner import Runner
@@ -192,8 +192,9 @@ def test_pixels_that_the_device_cannot_reach_are_read_from_their_copy(rig):
 # Frames that fail
 
 
-def test_a_frame_that_cannot_be_prepared_leaves_the_others_their_places(rig):
-    preparer, refusal = FakeDevicePreparer(), FrameError("too dark")
+@pytest.mark.parametrize("refusal", [FrameError("too dark"), OutOfDeviceMemoryError("no room for a mirror")])
+def test_a_frame_that_cannot_be_prepared_leaves_the_others_their_places(rig, refusal):
+    preparer = FakeDevicePreparer()
     preparer.failures = {1: refusal}
     batch = batch_of(*(rig.maker.make(value=value) for value in (5, 6, 7)))
     buffers = rig.fill(batch, preparer=preparer)
@@ -215,7 +216,7 @@ def test_a_frame_of_an_impossible_size_fails_alone_and_is_not_copied(rig):
     batch.release_slots()
 
 
-@pytest.mark.parametrize("failure", [DeviceError("no launch"), OutOfDeviceMemoryError("no room")])
+@pytest.mark.parametrize("failure", [DeviceError("no launch"), DeviceLostError("gone")])
 def test_what_the_device_refuses_is_the_whole_batchs_and_slots_can_still_be_released(rig, failure):
     preparer = FakeDevicePreparer()
     preparer.failures = {1: failure}
