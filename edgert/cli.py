@@ -173,19 +173,23 @@ def _run(options: argparse.Namespace) -> int:
     set_up_logging(file.options.service.log, file.options.service.log_level)
     log = logging.getLogger("edgert.cli")
     code: int
+    is_device_lost = False
     try:  # from here on the log is where everything is said, in the form that was asked for
         file.check()
         for warning in file.warnings():
             log.warning("%s", warning)
-        code = Service(file, options.report).run()
+        service = Service(file, options.report)
+        code = service.run()
+        is_device_lost = service.is_device_lost
     except EdgertError as error:
         log.critical("%s", error)
         code = exit_code_of(error)
     except Exception:  # the process's last line: the log must have the traceback in its own form
         log.critical("edgert did not foresee this", exc_info=True)
         code = ExitCode.BUG
-    if any(thread.daemon for thread in threading.enumerate()):
-        # One that was left behind may be inside a library, where the end of the interpreter would abort it.
+    if is_device_lost or any(thread.daemon for thread in threading.enumerate()):
+        # A lost device may keep a driver waiting for ever, and a thread that was left behind may be inside a
+        # library, where the end of the interpreter would abort it.
         logging.shutdown()
         os._exit(code)
     return code

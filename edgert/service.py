@@ -31,7 +31,9 @@ from edgert.publish import topics
 log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S = 50e-6  # between Python threads; at the default 5 ms one busy thread starves the others
-Event = Literal["stop", "reload", "ended", "done"]
+Event = Literal["stop", "reload", "ended", "lost", "done"]
+
+_WHY = {"stop": "asked to", "ended": "every source has ended", "lost": "the device is lost"}
 
 
 class Service:
@@ -41,6 +43,7 @@ class Service:
         self._file = file
         self._report_file = report_file  # where the last counts go, as JSON
         self._options = file.options.service
+        self.is_device_lost = False  # after `run`: end the process at once, a driver may wait for ever
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._stops_asked = 0
         self._is_stopping = False
@@ -60,7 +63,7 @@ class Service:
             report = self._assembly.report()
         # Only a closed sink has sent all that it ever will.
         self._write(msgspec.structs.replace(report, sinks=self._assembly.sink_report()))
-        if event == "ended" and (failure := self._assembly.failure()) is not None:
+        if event in ("ended", "lost") and (failure := self._assembly.failure()) is not None:
             return exit_code_of(failure) if isinstance(failure, EdgertError) else ExitCode.BUG
         return ExitCode.OK if is_drained else ExitCode.WORK_LOST
 
@@ -74,8 +77,9 @@ class Service:
 
     def device_lost(self, error: DeviceLostError) -> None:
         """Stop: systemd starts a new process."""
-        log.error("the device is lost: %s", error)
-        self._events.put("ended")
+        log.error("%s", error)
+        self.is_device_lost = True
+        self._events.put("lost")
 
     def model_changed(self, model: str, state: ModelState) -> None:
         """Log and announce a model's new state."""
@@ -188,7 +192,7 @@ class Service:
             elif event is None:
                 self._publish_stats()
             elif event != "done":
-                log.info("stopping: %s", "asked to" if event == "stop" else "every source has ended")
+                log.info("stopping: %s", _WHY[event])
                 return event
 
     def _drain(self) -> bool:

@@ -96,7 +96,9 @@ def _add_agreement(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_versions(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--keep-previous", type=_count, metavar="N", help="remove older ones that were built")
+    group.add_argument(
+        "--keep-previous", type=_count, metavar="N", help="once compared, remove older ones that were built"
+    )
     group.add_argument("--rollback", metavar="MODEL", help="take the newest version out, build nothing")
 
 

@@ -69,7 +69,8 @@ def _install(options: BuildOptions, plan: BuiltPlan, target: Target, started_s: 
         version = draft.activate()
         file = draft.plan_file
     removed: tuple[str, ...] = ()
-    if options.keep_previous is not None:
+    is_near = manifest.agreement.get("near") is True
+    if options.keep_previous is not None and (is_near or options.forced):
         removed = remove_old(options.store, options.name, options.keep_previous)
     return BuildReport(
         model=options.name,

@@ -8,12 +8,13 @@ from functools import partial
 from itertools import count
 from typing import Literal
 
+from edgert.device.board import probe_cuda_driver
 from edgert.device.driver import Driver
 from edgert.device.host import HostDriver
 from edgert.device.memory import Budget, Buffer
 from edgert.device.placement import MemoryPlan, plan_memory
 from edgert.device.scratch import ScratchGroups
-from edgert.errors import ConfigError
+from edgert.errors import ConfigError, DeviceError
 from edgert.stats import CopyCounts
 
 DeviceName = Literal["host", "cuda"]
@@ -63,10 +64,17 @@ def open_device(name: DeviceName, budget: Budget | None = None, forced_memory: s
 
 
 def _make_cuda(budget: Budget | None) -> Driver:
+    driver = probe_cuda_driver()
+    if driver.version is None:
+        raise DeviceError(
+            f"An engine for NVIDIA GPUs needs a GPU with its driver; here it is {driver.problem}. "
+            "Run the model with onnxruntime, or on a machine with a GPU"
+        )
     try:
-        from edgert.device.cuda import CudaDriver  # its import needs pycuda, and pycuda the driver
+        from edgert.device.cuda import CudaDriver
     except ImportError as error:
         raise ConfigError(
-            f"An engine for NVIDIA GPUs needs pycuda: {error}. Run: pip install 'edgert[cuda]'"
+            f"An engine for NVIDIA GPUs needs pycuda: {error}. "
+            "Run, where CUDA's toolkit is: pip install pycuda"
         ) from error
     return CudaDriver(budget)

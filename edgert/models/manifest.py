@@ -140,7 +140,7 @@ def check_manifest(
         ModelError: the file is damaged or was replaced.
         EngineMismatchError: it was built for another runtime, version or device.
     """
-    _check_content(manifest, plan_file)
+    check_content(manifest, plan_file)
     complaint = (
         _runtime_complaint(manifest, runtime)
         or _version_complaint(manifest, runtime_version)
@@ -163,7 +163,8 @@ def _write_durably(path: Path, content: bytes) -> None:
         os.fsync(opened.fileno())
 
 
-def _check_content(manifest: Manifest, plan_file: Path) -> None:
+def check_content(manifest: Manifest, plan_file: Path) -> None:
+    """Raise ModelError if the plan is not the file that was built. Reads all of it."""
     try:
         size_bytes = plan_file.stat().st_size
     except OSError as error:

@@ -62,6 +62,7 @@ class Assembly:
         self._sources: dict[str, RunningSource] = {}
         self._links = {name: self._make_links(name) for name in file.options.sources}
         self._threads = 1
+        self._is_device_lost = False
         self.device: OpenDevice
         self.pipeline: Pipeline
         self.models: ModelSet
@@ -70,7 +71,7 @@ class Assembly:
         """Take the device that the models need. Raises DeviceError, ConfigError."""
         forced = self._file.options.service.memory
         self.device = open_device(self._file.device_name, self._budget, forced)
-        undo.callback(self.device.close)
+        undo.callback(self._close_device)
 
     def open_sinks(self, undo: ExitStack) -> None:
         """Open every sink. Raises ConfigError."""
@@ -93,7 +94,7 @@ class Assembly:
         self.models = pipeline.models = ModelSet(
             pipeline.scheduler, self._open_model, pipeline.attach, pipeline.drop, self._observer.model_changed
         )
-        pipeline.on_lost = self._observer.device_lost
+        pipeline.on_lost = self._device_lost
         pipeline.start()
         undo.callback(pipeline.stop)
 
@@ -184,6 +185,15 @@ class Assembly:
     def sink_report(self) -> dict[str, SinkStats]:
         """Return what the sinks did; also of those that are closed."""
         return {name: sink.statistics() for name, sink in self._receivers().items()}
+
+    def _close_device(self) -> None:
+        """Give the device back; one that is lost goes with the process, as to ask it could take for ever."""
+        if not self._is_device_lost:
+            self.device.close()
+
+    def _device_lost(self, error: DeviceLostError) -> None:
+        self._is_device_lost = True
+        self._observer.device_lost(error)
 
     def _stage_cpu_s(self) -> dict[str, float]:
         captured_ns = sum(source.cpu_ns for source in self._sources.values())  # also of threads that ended

@@ -16,6 +16,7 @@ from edgert.execute.noop_engine import NoopEngine
 from edgert.execute.plan_check import check_plan_file
 from edgert.execute.tensorrt_bindings import TensorRTRuntime
 from edgert.models.completion import complete
+from edgert.models.manifest import check_content
 from edgert.models.model_config import ModelConfig, TensorConfig
 from edgert.models.runtime import FAMILY_OF_RUNTIME, TENSORRT
 from edgert.models.store import ModelVersion
@@ -94,11 +95,13 @@ def load_engine(plan: ModelPlan, version: ModelVersion, device: OpenDevice, thre
 def check_model(plan: ModelPlan, version: ModelVersion) -> None:
     """Check that a version's parts fit together, without a GPU.
 
-    An engine of the host is loaded for it; of one for a GPU only the file's header and manifest are read.
+    An engine of the host is loaded for it; of one for a GPU header, manifest and hash are checked.
     """
     if FAMILY_OF_RUNTIME[plan.runtime] is TENSORRT:
         for file in plan.engine_files(version):
-            check_plan_file(file, plan.runtime, plan.settings.engine)
+            _, manifest = check_plan_file(file, plan.runtime, plan.settings.engine)
+            if manifest is not None:
+                check_content(manifest, file)
         return
     device = open_device("host")
     build_model(plan, version, device, 1).close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+from edgert.device.board import CudaDriverProbe
 from edgert.device.host import HostDriver, HostEvent, HostStream
 from edgert.device.memory import MemoryKind
 from edgert.errors import DeviceError
@@ -80,10 +81,11 @@ class _FakeEvent(HostEvent):
 
 
 def put_gpu(monkeypatch, gpu):
-    """Make a fake the machine's GPU; with None there is none."""
+    """Make a fake the machine's GPU; with None there is a driver, and no pycuda."""
     module = None
     if gpu is not None:
         module = ModuleType("edgert.device.cuda")
         module.CudaDriver = lambda budget=None: gpu
     monkeypatch.setitem(sys.modules, "edgert.device.cuda", module)
+    monkeypatch.setattr("edgert.device.opened.probe_cuda_driver", lambda: CudaDriverProbe((13, 0)))
     return gpu

@@ -159,7 +159,7 @@ def test_a_next_version_leaves_the_rest_as_it_is(build, store):
     build(convolution(seed=1), "--batch", "4", "--keep-previous", "1")
     assert [version.number for version in ModelStore(store).entry("best").versions()] == [1, 2]
     assert all((path.exists(), path.stat().st_mtime_ns) == (True, time) for path, time in before)
-    build(convolution(seed=2), "--batch", "4", "--keep-previous", "1")
+    build(convolution(seed=2), "--batch", "4", "--keep-previous", "1", "--force")
     assert [version.number for version in ModelStore(store).entry("best").versions()] == [2, 3]
 
 

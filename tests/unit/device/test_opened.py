@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from edgert.device.board import CudaDriverProbe
 from edgert.device.memory import Budget, MemoryKind
 from edgert.device.opened import open_device
 from edgert.errors import ConfigError, DeviceError, OutOfDeviceMemoryError
@@ -62,8 +63,27 @@ def test_a_device_that_was_not_taken_is_not_given_back(monkeypatch):
 
 def test_a_missing_library_is_told_with_what_installs_it(monkeypatch):
     put_gpu(monkeypatch, None)
-    with pytest.raises(ConfigError, match=r"needs pycuda: .* Run: pip install 'edgert\[cuda\]'"):
+    with pytest.raises(
+        ConfigError, match=r"needs pycuda: .* Run, where CUDA's toolkit is: pip install pycuda"
+    ):
         open_device("cuda")
+
+
+def test_a_machine_without_a_driver_is_told_so_and_not_to_install_pycuda(monkeypatch):
+    put_gpu(monkeypatch, None)
+    monkeypatch.setattr(
+        "edgert.device.opened.probe_cuda_driver", lambda: CudaDriverProbe(None, "none (no libcuda)")
+    )
+    with pytest.raises(DeviceError, match=r"here it is none \(no libcuda\)\. Run the model with onnxruntime"):
+        open_device("cuda")
+
+
+def test_each_load_of_a_model_is_an_owner_of_its_own_while_the_last_holds_memory():
+    device = open_device("host")
+    first = device.driver.allocate(10, owner=device.owner_of("model m/1"))
+    assert device.owner_of("model m/1") == "model m/1 (load 2)"
+    first.free()
+    assert device.owner_of("model m/1") == "model m/1"
 
 
 def test_the_host_needs_no_library_of_a_gpu(monkeypatch):
