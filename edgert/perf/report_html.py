@@ -24,8 +24,6 @@ h2 { font-size: 1.1rem; margin: 2rem 0 0.5rem; }
 p { margin: 0.25rem 0; }
 .dim, caption { color: var(--dim); }
 .big { font-size: 2rem; font-weight: 600; margin: 1rem 0 0; }
-.beside { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1rem; }
-@media (min-width: 52rem) { .beside { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); } }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { padding: 0.25rem 0.5rem; text-align: right; white-space: nowrap;
@@ -79,6 +77,9 @@ def _body(report: PerfReport) -> Iterator[str]:
         f"<p>at {escape(headline.level.title)}: p50 {response.median_ms:.3f} ms, "
         f"p99 {response.p99_ms:.3f} ms from when a request came to its answer</p>"
     )
+    limit_ms = setup.latency_limit_ms
+    if limit_ms is not None and report.best is None:
+        yield f'<p class="warning">No load kept 99% of its responses within {limit_ms:g} ms.</p>'
     if report.is_interrupted:
         yield '<p class="warning">Interrupted: these are the figures up to then.</p>'
     yield from (f'<p class="warning">{escape(warning)}</p>' for warning in report.warnings)
@@ -93,7 +94,7 @@ def _body(report: PerfReport) -> Iterator[str]:
 def _levels(report: PerfReport) -> Iterator[str]:
     limit_ms = report.setup.latency_limit_ms
     yield "<h2>Response time against throughput</h2>"
-    yield '<div class="beside"><figure>'
+    yield "<figure>"
     yield curve(report.levels, limit_ms)
     limit = "" if limit_ms is None else f", dashed: the limit of {limit_ms:g} ms"
     yield (
@@ -105,7 +106,6 @@ def _levels(report: PerfReport) -> Iterator[str]:
         for index, figures in enumerate(report.levels)
     ]
     yield from _table(_LEVEL_HEADER, map(_level_row, report.levels), marks)
-    yield "</div>"
 
 
 def _bare(report: PerfReport) -> Iterator[str]:

@@ -127,7 +127,8 @@ def _measure(bench: Bench, tell: Callable[[Figures], None], is_stopping: Callabl
     measured = sweep(levels, run_level, options.latency_limit_ms, tell)
     if not measured:
         raise KeyboardInterrupt
-    best = best_of(measured)
+    was_cut_off = is_stopping() and len(measured) > 1
+    best = best_of(measured[:-1] if was_cut_off else measured)
     report = PerfReport(
         setup=_setup(bench),
         levels=tuple(measured),
