@@ -208,7 +208,10 @@ def _check(options: argparse.Namespace) -> int:
         print(
             f"{options.file}: {len(file.options.sources)} sources, {len(file.model_names)} models: all right"
         )
-    return ExitCode.CONFIG if problems else ExitCode.OK
+    if not problems:
+        return ExitCode.OK
+    codes = {exit_code_of(problem) for problem in problems}
+    return codes.pop() if len(codes) == 1 else ExitCode.CONFIG
 
 
 def _models(options: argparse.Namespace) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import msgspec
 
 from edgert.execute.engine import GraphCounts
@@ -41,9 +43,14 @@ class PerfReport(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     graphs: GraphCounts = GraphCounts()  # over all lanes and levels, and their warm-up
     bare: BareFigures | None = None
-    bare_ratio: float | None = None  # edgert's best throughput by the plain loop's
+    bare_ratios: tuple[float, ...] = ()  # edgert's best throughput by the plain loop's, run after run
     layers: tuple[LayerTimes, ...] = ()
     is_interrupted: bool = False
+
+    @property
+    def bare_ratio(self) -> float | None:
+        """The median ratio; None without a plain loop."""
+        return statistics.median(self.bare_ratios) if self.bare_ratios else None
 
     @property
     def headline(self) -> Figures:

@@ -146,4 +146,5 @@ def _bare_lines(report: PerfReport) -> Iterator[str]:
     yield f"Throughput: {bare.throughput_per_s:g} qps ({bare.items_per_s:g} items/s)"
     yield f"Time of a batch: {_spread_text(bare.took)}"
     if report.bare_ratio is not None:
-        yield f"edgert reaches {report.bare_ratio:.3f} of its throughput"
+        least, most = min(report.bare_ratios), max(report.bare_ratios)
+        yield f"edgert reaches {report.bare_ratio:.3f} of its throughput ({least:.2f} to {most:.2f})"

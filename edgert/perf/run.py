@@ -15,7 +15,7 @@ from edgert.device.opened import OpenDevice, open_device
 from edgert.execute.device_lane import SETS_PER_LANE
 from edgert.execute.engine import Engine, GraphCounts, Lane
 from edgert.frames.result import Array
-from edgert.perf.bare import BareLoop, demand_bare, run_bare
+from edgert.perf.bare import BareFigures, BareLoop, demand_bare, run_bare
 from edgert.perf.drive import Bell, Drive, Rig
 from edgert.perf.fills import open_fills
 from edgert.perf.inputs import batch_size, make_batches
@@ -30,6 +30,7 @@ from edgert.perf.sweep import best_of, sweep
 from edgert.perf.target import Target, find_target, input_shapes
 from edgert.pipeline.warm_up import warm_up
 
+BARE_RUNS = 3  # of the plain loop, in turn with edgert's own: a machine's speed drifts
 SWITCH_INTERVAL_S = 50e-6  # between Python threads, as the service's
 
 
@@ -153,12 +154,12 @@ def _completed(bench: Bench, report: PerfReport, is_stopping: Callable[[], bool]
     """Return the report with what else was asked for, unless somebody does not want to wait for it."""
     options, lanes, headline = bench.options, len(bench.rig.lanes), report.headline
     counts = _graph_counts(bench.rig.lanes)
-    bare, ratio = None, None
+    bare: BareFigures | None = None
+    ratios: tuple[float, ...] = ()
     layers: tuple[LayerTimes, ...] = ()
     if options.bare and not is_stopping():
         loop = BareLoop(bench.target, bench.device, bench.batches, lanes, bench.threads)
-        bare = run_bare(loop, bench.batch, options.window, is_stopping)
-        ratio = round(headline.throughput_per_s / bare.throughput_per_s, 4) if bare else None
+        bare, ratios = _against_bare(bench, loop, headline, is_stopping)
     if options.layers and not is_stopping():
         layers = profile_layers(
             bench.engine, bench.batch, bench.rig.next_fill, is_stopping, bench.target.title
@@ -168,10 +169,28 @@ def _completed(bench: Bench, report: PerfReport, is_stopping: Callable[[], bool]
         warnings=tuple(_warnings(bench, report, counts)),
         graphs=counts,
         bare=bare,
-        bare_ratio=ratio,
+        bare_ratios=ratios,
         layers=layers,
         is_interrupted=is_stopping(),
     )
+
+
+def _against_bare(
+    bench: Bench, loop: BareLoop, headline: Figures, is_stopping: Callable[[], bool]
+) -> tuple[BareFigures | None, tuple[float, ...]]:
+    """Return the plain loop's last figures, and edgert's throughput by its, of runs in turn."""
+    bare: BareFigures | None = None
+    ours: Figures | None = headline
+    ratios: list[float] = []
+    for turn in range(BARE_RUNS):
+        if turn:
+            ours = _measure_level(bench, is_stopping, headline.level)
+        latest = run_bare(loop, bench.batch, bench.options.window, is_stopping)
+        if ours is None or latest is None:  # interrupted
+            break
+        bare = latest
+        ratios.append(round(ours.throughput_per_s / bare.throughput_per_s, 4))
+    return bare, tuple(ratios)
 
 
 def _graph_counts(lanes: Sequence[Lane]) -> GraphCounts:

@@ -11,6 +11,7 @@ import msgspec
 
 from edgert.capture.options import SourceOptions
 from edgert.config import Document, Options
+from edgert.device.board import probe_cuda_driver
 from edgert.device.opened import DeviceName
 from edgert.errors import ConfigError, EdgertError
 from edgert.models.runtime import FAMILY_OF_RUNTIME, TENSORRT
@@ -92,6 +93,9 @@ class PipelineFile:
         for model in self.model_names:
             with suppress(EdgertError):
                 found += self.plan(model).warnings()
+        with suppress(EdgertError):
+            if self.device_name == "cuda" and (driver := probe_cuda_driver()).version is None:
+                found.append(f"there are engines for an NVIDIA GPU; the driver here is {driver.problem}")
         return found
 
     def check(self) -> None:

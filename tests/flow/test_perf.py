@@ -15,6 +15,7 @@ import pytest
 from edgert.errors import EdgertError
 from edgert.exit_codes import ExitCode, exit_code_of
 from edgert.perf import command
+from edgert.perf.run import BARE_RUNS
 from edgert.stats import LiveCount
 from tests.fakes import store
 from tests.fakes.store import Site
@@ -107,9 +108,8 @@ def test_the_plain_loop_runs_beside_it(mean, capsys):
     assert perf(mean, "--bare", "--json", *QUICK) == ExitCode.OK
     report = json.loads(capsys.readouterr().out)
     assert report["bare"]["width"] == 2
-    assert report["bare_ratio"] == pytest.approx(
-        report["levels"][0]["throughput_per_s"] / report["bare"]["throughput_per_s"], rel=0.01
-    )
+    assert len(report["bare_ratios"]) == BARE_RUNS
+    assert min(report["bare_ratios"]) > 0
 
 
 def test_real_input(mean, capsys, tmp_path):

@@ -76,7 +76,7 @@ FULL = make_report(
     setup=make_setup(latency_limit_ms=50.0),
     warnings=("it is <hot> & slow",),
     bare=BARE,
-    bare_ratio=0.97,
+    bare_ratios=(0.9, 0.97, 1.1),
     layers=LAYERS,
     is_interrupted=True,
 )
@@ -134,7 +134,7 @@ def test_a_sweep_has_a_table_and_the_summary_of_the_best():
     assert rows[2].endswith("over the limit, 3 unserved")
     assert "Best within 50 ms at 99%: concurrency 2" in text
     assert "warning: it is <hot> & slow" in text
-    assert "edgert reaches 0.970 of its throughput" in text
+    assert "edgert reaches 0.970 of its throughput (0.90 to 1.10)" in text
     assert text.splitlines()[-1].startswith("interrupted")
 
 

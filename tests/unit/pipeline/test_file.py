@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from edgert.cli import main
+from edgert.device.board import CudaDriverProbe
+from edgert.exit_codes import ExitCode
 from edgert.pipeline.file import PipelineFile
 from tests.fakes import store
 from tests.fakes.plan_file import write_plan
@@ -72,3 +75,27 @@ def test_plans_that_are_named_by_gpu_only_need_a_gpu(site):
     folder = add_plan(site, config=config, file="orin.plan")
     write_plan(folder / "1" / "h200.plan")
     assert device_name(site, "plan") == "cuda"
+
+
+def test_a_damaged_plan_fails_the_check_as_it_would_fail_the_start(site, capsys):
+    folder = add_plan(site, settings='[engine]\nruntime = "tensorrt_rtx"\n', tag=b"vtrt")
+    plan = folder / "1" / "model.plan"
+    plan.write_bytes(plan.read_bytes()[:-3])
+    file = site.write('[sources.door]\nuri = "replay:noise"\nmodels = ["plan"]\n')
+    assert main(["check", str(file)]) == ExitCode.MODEL
+    assert "model.plan" in capsys.readouterr().err
+
+
+def test_faults_of_several_kinds_are_the_configurations(site, capsys):
+    plan = add_plan(site) / "1" / "model.plan"
+    plan.write_bytes(b"")
+    file = site.write('[sources.door]\nuri = "replay:nothing.mp4"\nmodels = ["plan"]\n')
+    assert main(["check", str(file)]) == ExitCode.CONFIG
+
+
+def test_engines_for_a_gpu_on_a_machine_without_one_are_a_warning(site, monkeypatch):
+    add_plan(site)
+    probe = CudaDriverProbe(None, "none (libcuda.so.1 is not there)")
+    monkeypatch.setattr("edgert.pipeline.file.probe_cuda_driver", lambda: probe)
+    loaded = PipelineFile.load(site.write('[sources.door]\nuri = "replay:noise"\nmodels = ["plan"]\n'))
+    assert any("the driver here is none" in warning for warning in loaded.warnings())
