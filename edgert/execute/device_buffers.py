@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+import msgspec
+
 from edgert.device.driver import Driver, Event, Stream
-from edgert.errors import ModelError
+from edgert.errors import EdgertError, ModelError
 from edgert.execute.bindings import Binding, BindingCache, Shape
-from edgert.execute.engine import DeviceTensor, DeviceTimes
+from edgert.execute.engine import DeviceTensor, DeviceTimes, OnRead
 from edgert.execute.runner import Runner
 from edgert.frames.result import Array
 
@@ -67,3 +69,18 @@ class Marks:
         """Free the events."""
         for event in self._events:
             event.close()
+
+
+class Flight(msgspec.Struct, gc=False, eq=False):
+    """A batch between submit and completion."""
+
+    buffers: DeviceBufferSet
+    tag: object
+    on_read: OnRead
+    started_mono_ns: int
+    filled_mono_ns: int
+    look_ns: int  # when to ask whether it is done
+    read_look_ns: int  # when to ask whether its slots have been read
+    error: EdgertError | None
+    is_read: bool = False
+    looks: int = 0  # that found it not done

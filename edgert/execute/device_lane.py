@@ -12,13 +12,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import ClassVar
 
-import msgspec
-
 from edgert.device.driver import Stream
 from edgert.device.opened import OpenDevice
 from edgert.errors import BusyError, ClosedError, DeviceError, DeviceLostError, EdgertError, ModelError
 from edgert.execute.bindings import BindingCache, TensorMemory
-from edgert.execute.device_buffers import DeviceBufferSet, Marks
+from edgert.execute.device_buffers import DeviceBufferSet, Flight, Marks
 from edgert.execute.engine import (
     BufferSet,
     Completed,
@@ -28,17 +26,12 @@ from edgert.execute.engine import (
     LaneOptions,
     OnRead,
 )
+from edgert.execute.pace import Pace
 from edgert.execute.runner import Runner
 from edgert.stats import LiveCount
 
 SETS_PER_LANE = 2
-# To ask takes three microseconds and the interpreter's lock, so nobody asks long before the answer is due.
 FIRST_LOOK_NS = 20_000  # after a batch was submitted, whether its slots have been read
-EARLIEST_SPREADS = 3  # before its usual time, in mean deviations of it, whether a batch is done
-LOOKS_PER_RUN = 64  # after that, in its usual time
-FIRST_LOOK_SHARE = 8  # of its usual time, by how much less a batch is taken to need that was done at once
-# A batch that takes so long never ends: a kernel hangs.
-STUCK_NS, STUCK_RUNS = 30_000_000_000, 50
 
 
 def open_device_lane(
@@ -75,21 +68,6 @@ def open_device_lane(
         return lane
 
 
-class Flight(msgspec.Struct, gc=False, eq=False):
-    """A batch between submit and completion."""
-
-    buffers: DeviceBufferSet
-    tag: object
-    on_read: OnRead
-    started_mono_ns: int
-    filled_mono_ns: int
-    look_ns: int  # when to ask whether it is done
-    read_look_ns: int  # when to ask whether its slots have been read
-    error: EdgertError | None
-    is_read: bool = False
-    looks: int = 0  # that found it not done
-
-
 class DeviceLane:
     """A Lane (see `engine.Lane`). Submit and poll on one thread, with the driver current there."""
 
@@ -113,8 +91,7 @@ class DeviceLane:
         self._is_timed = is_timed
         self._flying: deque[Flight] = deque()
         self._landed: list[Completed] = []  # when the lane was closed
-        self._usual_ns = 0  # what a batch takes from submit to done
-        self._spread_ns = 0  # how far batches are from that, on average
+        self._pace = Pace()
         self._is_closed = False
         self._is_stuck = False  # a batch never ends
         self._copy, self._compute = streams
@@ -148,7 +125,7 @@ class DeviceLane:
             error.__cause__ = unknown
         if error is not None:
             error = self._end_failed(own, error)
-        look_ns = started + self._usual_ns - EARLIEST_SPREADS * self._spread_ns
+        look_ns = self._pace.first_look_ns(started)
         self._flying.append(
             Flight(own, tag, on_read, started, filled, look_ns, filled + FIRST_LOOK_NS, error)
         )
@@ -262,11 +239,11 @@ class DeviceLane:
         if now_ns < flight.look_ns:
             return
         flight.looks += 1
-        flight.look_ns = now_ns + self._usual_ns // LOOKS_PER_RUN
+        flight.look_ns = self._pace.next_look_ns(now_ns)
         waited_ns = now_ns - flight.filled_mono_ns
-        if waited_ns > max(STUCK_NS, STUCK_RUNS * self._usual_ns):
+        if self._pace.is_stuck(waited_ns):
             self._is_stuck = True
-            waited_s, usual_ms = waited_ns / 1e9, self._usual_ns / 1e6
+            waited_s, usual_ms = waited_ns / 1e9, self._pace.usual_ns / 1e6
             raise DeviceLostError(
                 f"A batch has not ended after {waited_s:.0f} s; they take {usual_ms:.1f} ms. "
                 "The process has to be started again."
@@ -278,7 +255,7 @@ class DeviceLane:
             flight.on_read()
         error = flight.error or lost
         finished = time.monotonic_ns()
-        self._learn(finished - flight.started_mono_ns, is_exact=flight.looks > 0)
+        self._pace.learn(finished - flight.started_mono_ns, is_exact=flight.looks > 0)
         times = None
         if self._is_timed and error is None:
             try:
@@ -294,21 +271,6 @@ class DeviceLane:
             finished,
             times,
         )
-
-    def _learn(self, took_ns: int, *, is_exact: bool) -> None:
-        """Follow what batches take, and how much that varies.
-
-        A batch that was done when it was first asked for took less, nobody knows how much: the next is asked
-        for earlier.
-        """
-        if not self._usual_ns:
-            self._usual_ns, self._spread_ns = took_ns, took_ns // 2
-            return
-        if not is_exact:
-            took_ns = min(took_ns, self._usual_ns - self._usual_ns // FIRST_LOOK_SHARE)
-        apart_ns = took_ns - self._usual_ns
-        self._usual_ns += apart_ns // 8
-        self._spread_ns += (abs(apart_ns) - self._spread_ns) // 4
 
     def _move(self) -> None:
         """Go on with larger scratch memory, once what runs has ended: it happens when a model is loaded."""

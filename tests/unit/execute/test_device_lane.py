@@ -125,8 +125,8 @@ def test_a_lost_device_fails_everything_in_flight(opened, monkeypatch):
 
 
 def test_a_batch_that_never_ends_is_a_lost_device_and_is_left_behind(opened, monkeypatch):
-    monkeypatch.setattr("edgert.execute.device_lane.STUCK_NS", 0)
-    monkeypatch.setattr("edgert.execute.device_lane.STUCK_RUNS", 0)
+    monkeypatch.setattr("edgert.execute.pace.STUCK_NS", 0)
+    monkeypatch.setattr("edgert.execute.pace.STUCK_RUNS", 0)
     held = HeldEvents(monkeypatch)
     lane, read = opened(), []
     for _ in range(2):
@@ -152,7 +152,7 @@ def test_an_idle_lane_moves_to_larger_scratch_memory_too(opened):
 def test_a_batch_is_not_asked_for_long_before_it_is_due(opened, monkeypatch):
     held = HeldEvents(monkeypatch)
     lane = opened()
-    lane._usual_ns, lane._spread_ns = 1_000_000_000, 1_000_000
+    lane._pace.usual_ns, lane._pace.spread_ns = 1_000_000_000, 1_000_000
     lane.submit(lane.acquire(), fill_with(1.0), None)
     due = lane._flying[0].look_ns
     lane._flying[0].is_read = True
