@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -13,10 +13,7 @@ from edgert.device.opened import OpenDevice, open_device
 from edgert.errors import ConfigError, ModelError
 from edgert.execute.engine import Engine, EngineInfo, LaneOptions
 from edgert.execute.noop_engine import NoopEngine
-from edgert.execute.plan_check import check_plan_file
-from edgert.execute.tensorrt_bindings import TensorRTRuntime
 from edgert.models.completion import complete
-from edgert.models.manifest import check_content
 from edgert.models.model_config import ModelConfig, TensorConfig
 from edgert.models.runtime import FAMILY_OF_RUNTIME, TENSORRT
 from edgert.models.store import ModelVersion
@@ -27,6 +24,9 @@ from edgert.pipeline.model_plan import ModelPlan, has_batch_axis, told_of
 from edgert.prepare.skip import SkipPreparer
 from edgert.prepare.upload import Uploader
 from edgert.schedule.batcher import BatchPolicy
+
+if TYPE_CHECKING:
+    from edgert.execute.tensorrt_bindings import TensorRTRuntime
 
 
 def open_model(plan: ModelPlan, version: ModelVersion, device: OpenDevice, threads: int) -> LoadedModel:
@@ -98,6 +98,9 @@ def check_model(plan: ModelPlan, version: ModelVersion) -> None:
     An engine of the host is loaded for it; of one for a GPU header, manifest and hash are checked.
     """
     if FAMILY_OF_RUNTIME[plan.runtime] is TENSORRT:
+        from edgert.execute.plan_check import check_plan_file  # with what it needs, only for these
+        from edgert.models.manifest import check_content
+
         for file in plan.engine_files(version):
             _, manifest = check_plan_file(file, plan.runtime, plan.settings.engine)
             if manifest is not None:
