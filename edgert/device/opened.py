@@ -47,8 +47,14 @@ class OpenDevice:
         self.driver.close()
 
 
-def open_device(name: DeviceName, budget: Budget | None = None, forced_memory: str = "") -> OpenDevice:
-    """Take a device.
+def open_device(
+    name: DeviceName,
+    budget: Budget | None = None,
+    forced_memory: str = "",
+    *,
+    is_read_often: bool = False,
+) -> OpenDevice:
+    """Take a device. `is_read_often`: frames go to several models.
 
     Raises:
         DeviceError: it is not there.
@@ -58,7 +64,8 @@ def open_device(name: DeviceName, budget: Budget | None = None, forced_memory: s
     with ExitStack() as undo:
         driver.open()
         undo.callback(driver.close)
-        opened = OpenDevice(driver, plan_memory(driver.attributes(), forced=forced_memory))
+        memory = plan_memory(driver.attributes(), forced=forced_memory, is_read_often=is_read_often)
+        opened = OpenDevice(driver, memory)
         undo.pop_all()
         return opened
 

@@ -70,7 +70,11 @@ class Assembly:
     def open_device(self, undo: ExitStack) -> None:
         """Take the device that the models need. Raises DeviceError, ConfigError."""
         forced = self._file.options.service.memory
-        self.device = open_device(self._file.device_name, self._budget, forced)
+        sources = self._file.options.sources.values()
+        shared = sum(len(source.models) > 1 for source in sources)
+        self.device = open_device(
+            self._file.device_name, self._budget, forced, is_read_often=2 * shared > len(sources)
+        )
         undo.callback(self._close_device)
 
     def open_sinks(self, undo: ExitStack) -> None:

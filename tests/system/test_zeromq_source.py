@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from edgert.capture.capture import Capture
 from edgert.capture.options import SourceOptions
 from edgert.capture.unforeseen import UnforeseenError
-from edgert.capture.zeromq import MIN_ANSWERS, ZeroMqSource
+from edgert.capture.zeromq import ZeroMqSource
+from edgert.capture.zeromq_link import MIN_ANSWERS
 from edgert.device.host import HostDriver
 from edgert.errors import BusyError, ClosedError, ConfigError, FrameError, SourceError
 from edgert.frames.result import Classes, Result
