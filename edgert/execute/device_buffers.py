@@ -79,6 +79,7 @@ class Flight(msgspec.Struct, gc=False, eq=False):
     on_read: OnRead
     started_mono_ns: int
     filled_mono_ns: int
+    submitted_mono_ns: int  # all of it was enqueued
     look_ns: int  # when to ask whether it is done
     read_look_ns: int  # when to ask whether its slots have been read
     error: EdgertError | None

@@ -125,9 +125,9 @@ class DeviceLane:
             error.__cause__ = unknown
         if error is not None:
             error = self._end_failed(own, error)
-        look_ns = self._pace.first_look_ns(started)
+        submitted, look_ns = time.monotonic_ns(), self._pace.first_look_ns(started)
         self._flying.append(
-            Flight(own, tag, on_read, started, filled, look_ns, filled + FIRST_LOOK_NS, error)
+            Flight(own, tag, on_read, started, filled, submitted, look_ns, filled + FIRST_LOOK_NS, error)
         )
         del error  # its traceback leads back here: together they would keep the batch's frames alive
 
@@ -240,7 +240,7 @@ class DeviceLane:
             return
         flight.looks += 1
         flight.look_ns = self._pace.next_look_ns(now_ns)
-        waited_ns = now_ns - flight.filled_mono_ns
+        waited_ns = now_ns - flight.submitted_mono_ns  # a runtime may have compiled before that
         if self._pace.is_stuck(waited_ns):
             self._is_stuck = True
             waited_s, usual_ms = waited_ns / 1e9, self._pace.usual_ns / 1e6

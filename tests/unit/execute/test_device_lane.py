@@ -141,6 +141,22 @@ def test_a_batch_that_never_ends_is_a_lost_device_and_is_left_behind(opened, mon
     lane.live.opened()  # as it was not left behind here
 
 
+def test_a_runtime_that_compiles_for_long_does_not_make_its_batch_stuck(opened, monkeypatch):
+    class Compiling(FakeContext):
+        def enqueue(self, tensors, stream):
+            clock[0] += 100_000_000_000
+            super().enqueue(tensors, stream)
+
+    clock = [1]
+    monkeypatch.setattr("edgert.execute.device_lane.time.monotonic_ns", lambda: clock[0])
+    held = HeldEvents(monkeypatch)
+    lane = opened(contexts=[Compiling()])
+    lane.submit(lane.acquire(), fill_with(1.0), "tag")
+    assert lane.poll() == []
+    held.passed = True
+    assert [completed.error for completed in lane.poll()] == [None]
+
+
 def test_an_idle_lane_moves_to_larger_scratch_memory_too(opened):
     device = open_device("host")
     idle = opened(contexts=[FakeContext(scratch=1000)], device=device, group="g")
