@@ -27,10 +27,10 @@ from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.model_set import ModelState
 from edgert.pipeline.report import Report
 from edgert.publish import topics
+from edgert.schedule.turns import SHORT_TURN_S
 
 log = logging.getLogger(__name__)
 
-SWITCH_INTERVAL_S = 50e-6  # between Python threads; at the default 5 ms one busy thread starves the others
 Event = Literal["stop", "reload", "ended", "lost", "done"]
 
 _WHY = {"stop": "asked to", "ended": "every source has ended", "lost": "the device is lost"}
@@ -51,7 +51,7 @@ class Service:
 
     def run(self) -> ExitCode:
         """Start, serve until stopped or until every source has ended, stop. Raises EdgertError."""
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        sys.setswitchinterval(SHORT_TURN_S)
         return_large_blocks()
         self._check_report_file()
         with ExitStack() as undo:

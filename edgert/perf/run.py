@@ -29,9 +29,9 @@ from edgert.perf.report import PerfReport, Setup
 from edgert.perf.sweep import best_of, sweep
 from edgert.perf.target import Target, find_target, input_shapes
 from edgert.pipeline.warm_up import warm_up
+from edgert.schedule.turns import SHORT_TURN_S
 
 BARE_RUNS = 3  # of the plain loop, in turn with edgert's own: a machine's speed drifts
-SWITCH_INTERVAL_S = 50e-6  # between Python threads, as the service's
 
 
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ def run_perf(options: PerfOptions, tell: Callable[[Figures], None]) -> PerfRepor
         demand_bare(target)
     with ExitStack() as undo:
         undo.callback(sys.setswitchinterval, sys.getswitchinterval())
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        sys.setswitchinterval(SHORT_TURN_S)  # as the service's
         bench = _open(options, target, ranges, undo)
         with Interrupt() as interrupt:
             return _measure(bench, tell, interrupt.is_asked)

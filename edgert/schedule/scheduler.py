@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from edgert.schedule.batcher import Batcher, Waiting
 from edgert.schedule.timer import wake_exactly
+from edgert.schedule.turns import LongTurn
 from edgert.schedule.wakes import Wakes
 
 T = TypeVar("T")
@@ -129,11 +130,12 @@ class Scheduler:
 
     def _run(self) -> None:
         due_ns: int | None = None
+        long_turn = LongTurn()
         wake_exactly()
         with self._current():
             while not self._is_stopping:
                 self._sleep(due_ns)
-                with self._lock:
+                with self._lock, long_turn:
                     due_ns = self._look(self._models)
 
     def _look(self, models: Sequence[ModelPort]) -> int | None:

@@ -22,7 +22,8 @@ DEMO = default_cache()  # before a test gets a cache of its own
 ITEMS = {"coco": (3, 300, 300), "face": (3, 160, 192), "classify": (3, 224, 224)}
 TEXTS = {"coco": COCO, "face": FACE, "classify": CLASSIFY}
 SCORE_MIN = {"coco": 0.4, "face": 0.5}  # as the demo's models say
-IOU_MIN = 0.9
+# Where two neighbouring cells of CenterFace score alike, noise decides which of them is the face: 4 px apart.
+IOU_MIN = {"coco": 0.9, "face": 0.8}
 SCORE_MAX_APART = 0.02
 LARGEST_BATCH = 4
 
@@ -89,17 +90,17 @@ def overlap(one, other):
     return common / union if union else 0.0
 
 
-def demand_matched(ones, others, score_min):
+def demand_matched(name, ones, others):
     """Find for each detection its like on the other side, but for those that the threshold decides."""
     for found in ones:
         alike = [
             other
             for other in others
             if other["class_index"] == found["class_index"]
-            and overlap(found["box_xyxy_px"], other["box_xyxy_px"]) > IOU_MIN
+            and overlap(found["box_xyxy_px"], other["box_xyxy_px"]) > IOU_MIN[name]
             and abs(found["score"] - other["score"]) < SCORE_MAX_APART
         ]
-        assert alike or found["score"] < score_min + SCORE_MAX_APART, f"{found} has no like in {others}"
+        assert alike or found["score"] < SCORE_MIN[name] + SCORE_MAX_APART, f"{found} has no like in {others}"
 
 
 @pytest.mark.parametrize(
@@ -114,8 +115,8 @@ def test_detections_are_those_of_the_host(tmp_path, name, least, pictures):
     count = 0
     for on_gpu, on_host in both(tmp_path, name, pictures()):
         found, expected = on_gpu["detections"], on_host["detections"]
-        demand_matched(expected, found, SCORE_MIN[name])
-        demand_matched(found, expected, SCORE_MIN[name])
+        demand_matched(name, expected, found)
+        demand_matched(name, found, expected)
         count += len(expected)
     assert count >= least, f"The host found {count} boxes in all pictures: the test says little."
 

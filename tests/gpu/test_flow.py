@@ -462,7 +462,7 @@ def serving(site, *models):
 
 def held(line, model):
     """Return what can be told of the memory that loading a model must give back."""
-    usage = line.assembly.allocations().owners[f"model {model}"]
+    usage = line.assembly.allocations().owners[f"model {model}/1"]
     live = {name: count for name, count in LiveCount.snapshot().items() if name != "claimed slot"}
     return usage.used_bytes, usage.count, live
 
@@ -531,14 +531,14 @@ def test_memory_beyond_a_budget_is_refused_with_who_holds_what_and_the_rest_goes
     budget = f"[service]\nmemory_mb = {BUDGET_MB}\n" if bound == "service" else ""
     limit = BUDGET_MB << 20 if bound == "service" else 1 << 20
     told = {
-        "service": rf"Asked for \d+ bytes with \d+ of {limit} in use \(.*model small \d+.*Raise the memory",
-        "engine": rf"Asked for \d+ bytes with \d+ of {limit} in use by model big\. Raise its memory_mb",
+        "service": rf"Asked for \d+ bytes with \d+ of {limit} in use \(.*model small/1 \d+.*Raise the memory",
+        "engine": rf"Asked for \d+ bytes with \d+ of {limit} in use by model big/1\. Raise its memory_mb",
     }
     text = source("s", noise(64, 48), "small", more="loop = true") + budget
     with Line(site.load(text)) as line:
         with pytest.raises(OutOfDeviceMemoryError, match=told[bound]):
             line.models.load(line.file.plan("big"))
-        assert line.assembly.allocations().owners["model big"].used_bytes == 0
+        assert line.assembly.allocations().owners["model big/1"].used_bytes == 0
         wait_for_frames(line, "s", "small", 50)
         report = line.drain()
     demand_conservation(report)

@@ -61,9 +61,12 @@ class BareContext:
 
 
 class BareLoop:
-    """Contexts of one engine that share a runtime cache. The CUDA context has to be current."""
+    """Contexts of one engine that share a runtime cache, which begins with `kernels`.
 
-    def __init__(self, plan: Path, contexts: int):
+    The CUDA context has to be current.
+    """
+
+    def __init__(self, plan: Path, contexts: int, kernels: bytes = b""):
         import tensorrt_rtx as trt
 
         from tests.gpu.plans import shared_logger
@@ -72,8 +75,14 @@ class BareLoop:
         self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         config = self._engine.create_runtime_config()
         self._cache = config.create_runtime_cache()
+        if kernels:
+            self._cache.deserialize(kernels)
         config.set_runtime_cache(self._cache)
         self._contexts = [BareContext(self._engine, config) for _ in range(contexts)]
+
+    def kernels(self) -> bytes:
+        """Return what was compiled."""
+        return bytes(self._cache.serialize())
 
     def capture(self):
         """Make a graph of every context."""

@@ -23,7 +23,8 @@ from edgert.frames.result import Result
 from edgert.frames.slots import SlotRing
 from edgert.publish.payload import ResultEncoder
 from edgert.schedule.timer import wake_exactly
-from edgert.service import SWITCH_INTERVAL_S
+from edgert.schedule.turns import SHORT_TURN_S, LongTurn
+from edgert.schedule.wakes import Wakes
 from tests.bench.figures import Row
 from tests.gpu.plans import build_plan
 from tests.gpu.resnet import write_resnet50
@@ -42,7 +43,7 @@ def figures(folder: Path, *, quick: bool) -> Iterator[Row]:
     runs = 2_000 if quick else 8_000
     device = open_device("cuda")
     previous = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as the service does
+    sys.setswitchinterval(SHORT_TURN_S)  # as the service does
     wake_exactly()  # as the scheduler's thread does
     gc.collect()
     gc.freeze()  # as the service does once models are loaded
@@ -135,19 +136,30 @@ class LaneRig:
 
     def run(self, count: int) -> tuple[float, list[float]]:
         """Run `count` batches of 1 as fast as lanes take them; return images/s and milliseconds of each."""
-        lanes, ring, took = self._lanes, self._ring, []
+        took, long_turn, wakes = [], LongTurn(), Wakes()
         submitted = 0
         started = time.perf_counter()
         while len(took) < count:
-            now_ns = time.monotonic_ns()
-            for lane in lanes:
-                if (look_ns := lane.look_ns(now_ns)) is not None and look_ns <= now_ns:
-                    for done in lane.poll():
-                        took.append(self._finished(lane, done))
-                while submitted < count and (buffers := lane.acquire()):
-                    self._submit(lane, buffers, ring)
-                    submitted += 1
+            with long_turn:
+                now_ns = time.monotonic_ns()
+                for lane in self._lanes:
+                    submitted += self._look(lane, now_ns, count - submitted, took)
+                looks = [lane.look_ns(now_ns) for lane in self._lanes]
+            wait_ns = (
+                min(look for look in looks if look is not None) - time.monotonic_ns() if any(looks) else 0
+            )
+            wakes.wait(max(0.0, wait_ns / 1e9))
         return count / (time.perf_counter() - started), took
+
+    def _look(self, lane, now_ns: int, most: int, took: list[float]) -> int:
+        """Collect from the lane if it may be done, and feed it; return how many batches were submitted."""
+        if (look_ns := lane.look_ns(now_ns)) is not None and look_ns <= now_ns:
+            took.extend(self._finished(lane, done) for done in lane.poll())
+        submitted = 0
+        while submitted < most and (buffers := lane.acquire()):
+            self._submit(lane, buffers, self._ring)
+            submitted += 1
+        return submitted
 
     def one_at_a_time(self, count: int) -> list[float]:
         """Submit one batch and poll until it is done, again and again; return each one's milliseconds."""

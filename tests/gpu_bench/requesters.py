@@ -18,7 +18,7 @@ from edgert.pipeline.loaded_model import LoadedModel
 from edgert.schedule.batcher import Batcher, BatchPolicy
 from edgert.schedule.route import Route
 from edgert.schedule.scheduler import Scheduler
-from edgert.service import SWITCH_INTERVAL_S
+from edgert.schedule.turns import SHORT_TURN_S
 from tests.bench.figures import Row
 from tests.gpu.plans import batches, build_plan
 from tests.gpu.resnet import write_resnet50
@@ -41,7 +41,7 @@ def figures(folder: Path, *, quick: bool) -> Iterator[Row]:
     build_plan(model, dynamic, batches("images", ITEM, BATCH))
     device = open_device("cuda")
     previous = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    sys.setswitchinterval(SHORT_TURN_S)
     try:
         with device.driver.current():
             bare = BareLoop(resnet_plan(folder, BATCH), LANES)

@@ -14,8 +14,9 @@ from edgert.device.placement import plan_memory
 from edgert.errors import ConfigError, ModelError
 from edgert.execute.engine import EngineDetails, LaneOptions, ProfileRange
 from edgert.perf.options import PerfOptions
-from edgert.perf.run import SWITCH_INTERVAL_S, run_perf
+from edgert.perf.run import run_perf
 from edgert.perf.target import Target
+from edgert.schedule.turns import SHORT_TURN_S
 from tests.fakes.device_lane import INFO, open_lane
 from tests.fakes.engine_context import FakeContext
 
@@ -181,13 +182,10 @@ def test_interrupted_it_reports_what_it_has(bench, monkeypatch):
 
 
 def test_the_interpreters_switch_interval_is_the_services_and_put_back(bench):
-    from edgert import service
-
     seen, before = [], sys.getswitchinterval()
     bench(tell=lambda _: seen.append(sys.getswitchinterval()))
-    assert seen == [pytest.approx(SWITCH_INTERVAL_S)]
+    assert seen == [pytest.approx(SHORT_TURN_S)]
     assert sys.getswitchinterval() == before
-    assert SWITCH_INTERVAL_S == service.SWITCH_INTERVAL_S
 
 
 def test_the_engine_sees_the_batches(bench):

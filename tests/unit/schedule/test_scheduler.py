@@ -8,6 +8,7 @@ import pytest
 from edgert.schedule.batcher import Batcher, BatchPolicy
 from edgert.schedule.route import Route
 from edgert.schedule.scheduler import Scheduler
+from edgert.schedule.turns import LONG_TURN_S
 from tests.fakes.clock import FakeClock
 from tests.fakes.frames import make_frame
 from tests.fakes.lane import FakeLane
@@ -382,6 +383,18 @@ def test_every_frame_of_many_threads_completes_once(running):
     run_threads(4, offer)
     assert is_done.wait(TIMEOUT_S)
     assert sorted(seen) == list(range(2000))
+
+
+def test_batches_are_submitted_in_a_long_turn_and_the_next_turns_are_short(running):
+    is_done, seen = threading.Event(), []
+    model = FakeModel([InstantLane(running.wake)])
+    model.on_complete = lambda _: (seen.append(sys.getswitchinterval()), is_done.set())
+    running.add(model)
+    offer_and_wake(running, model, 0)
+    assert is_done.wait(TIMEOUT_S)
+    running.stop()
+    assert seen == [pytest.approx(LONG_TURN_S)]
+    assert sys.getswitchinterval() == pytest.approx(5e-6)
 
 
 def test_a_delay_is_kept_with_the_real_clock(running):
