@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from edgert.frames.result import Result
 from edgert.frames.slots import SlotRing
 from edgert.publish.payload import ResultEncoder
 from edgert.schedule.timer import wake_exactly
-from edgert.schedule.turns import SHORT_TURN_S, LongTurn
+from edgert.schedule.turns import SHORT_TURN_S, LongTurns
 from edgert.schedule.wakes import Wakes
 from tests.bench.figures import Row
 from tests.gpu.plans import build_plan
@@ -136,19 +137,18 @@ class LaneRig:
 
     def run(self, count: int) -> tuple[float, list[float]]:
         """Run `count` batches of 1 as fast as lanes take them; return images/s and milliseconds of each."""
-        took, long_turn, wakes = [], LongTurn(), Wakes()
+        took, wakes = [], Wakes()
         submitted = 0
         started = time.perf_counter()
-        while len(took) < count:
-            with long_turn:
+        with LongTurns() as turns:
+            while len(took) < count:
                 now_ns = time.monotonic_ns()
                 for lane in self._lanes:
                     submitted += self._look(lane, now_ns, count - submitted, took)
-                looks = [lane.look_ns(now_ns) for lane in self._lanes]
-            wait_ns = (
-                min(look for look in looks if look is not None) - time.monotonic_ns() if any(looks) else 0
-            )
-            wakes.wait(max(0.0, wait_ns / 1e9))
+                looks = [look for lane in self._lanes if (look := lane.look_ns(now_ns)) is not None]
+                wait_ns = min(looks, default=0) - time.monotonic_ns()
+                if wait_ns > 0:
+                    turns.sleep(partial(wakes.wait, wait_ns / 1e9))
         return count / (time.perf_counter() - started), took
 
     def _look(self, lane, now_ns: int, most: int, took: list[float]) -> int:

@@ -30,7 +30,7 @@ from edgert.frames.slots import SlotRing
 from edgert.pipeline.assembly import Assembly
 from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.open_model import build_model
-from edgert.service import SWITCH_INTERVAL_S
+from edgert.schedule.turns import SHORT_TURN_S
 from edgert.stats import stage_cpu_s
 from tests.bench.figures import Row
 from tests.gpu.plans import batches, build_plan
@@ -58,7 +58,7 @@ def figures(folder: Path, *, quick: bool) -> Iterator[Row]:
     seconds = 2.0 if quick else 5.0
     pictures = street_pictures()
     previous = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)  # this and the next as the service does
+    sys.setswitchinterval(SHORT_TURN_S)  # this and the next as the service does
     return_large_blocks()
     try:
         yield from _variant(folder, pictures, seconds, KEPT_ANCHORS)

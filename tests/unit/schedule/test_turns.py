@@ -4,40 +4,47 @@ import sys
 
 import pytest
 
-from edgert.schedule.turns import LONG_TURN_S, SHORT_TURN_S, LongTurn
+from edgert.schedule.turns import LONG_TURN_S, SHORT_TURN_S, LongTurns
 
 
 @pytest.fixture(autouse=True)
-def interval_put_back():
+def short_turns():
     interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(SHORT_TURN_S)
     yield
     sys.setswitchinterval(interval_s)
 
 
-def test_a_long_turn_is_long_and_then_short_again():
-    sys.setswitchinterval(SHORT_TURN_S)
-    with LongTurn():
-        assert sys.getswitchinterval() == pytest.approx(LONG_TURN_S)
-    assert sys.getswitchinterval() == pytest.approx(SHORT_TURN_S)
+def demand_turns_of(seconds):
+    assert sys.getswitchinterval() == pytest.approx(seconds)
 
 
-def test_a_thousand_long_turns_leave_short_ones_as_they_were():
-    sys.setswitchinterval(SHORT_TURN_S)
-    for _ in range(1000):
-        with LongTurn():
-            pass
-    assert sys.getswitchinterval() == pytest.approx(SHORT_TURN_S)
+def test_turns_are_long_but_while_it_sleeps():
+    seen = []
+    with LongTurns() as turns:
+        demand_turns_of(LONG_TURN_S)
+        turns.sleep(lambda: seen.append(sys.getswitchinterval()))
+        demand_turns_of(LONG_TURN_S)
+    demand_turns_of(SHORT_TURN_S)
+    assert seen == [pytest.approx(SHORT_TURN_S)]
 
 
-def test_it_ends_with_an_error_too():
-    sys.setswitchinterval(SHORT_TURN_S)
-    with pytest.raises(ValueError, match="wrong"), LongTurn():
+def test_a_thousand_sleeps_leave_short_turns_as_they_were():
+    with LongTurns() as turns:
+        for _ in range(1000):
+            turns.sleep(lambda: None)
+    demand_turns_of(SHORT_TURN_S)
+
+
+def test_an_error_ends_the_long_turns():
+    with pytest.raises(ValueError, match="wrong"), LongTurns():
         raise ValueError("wrong")
-    assert sys.getswitchinterval() == pytest.approx(SHORT_TURN_S)
+    demand_turns_of(SHORT_TURN_S)
 
 
 def test_turns_that_are_longer_stay_so():
     sys.setswitchinterval(0.005)
-    with LongTurn():
-        assert sys.getswitchinterval() == pytest.approx(0.005)
-    assert sys.getswitchinterval() == pytest.approx(0.005)
+    with LongTurns() as turns:
+        demand_turns_of(0.005)
+        turns.sleep(lambda: demand_turns_of(0.005))
+    demand_turns_of(0.005)
