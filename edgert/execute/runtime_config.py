@@ -32,9 +32,13 @@ class RuntimeConfigs:
         self._config: Any = None
         self._cache: Any = None  # of the newest configuration
 
-    def for_context(self) -> Any:
-        """Return what `ICudaEngine.create_execution_context` is called with. Scratch memory is edgert's."""
-        strategy = self._bindings.module.ExecutionContextAllocationStrategy.USER_MANAGED
+    def for_context(self, *, allocates_scratch: bool = False) -> Any:
+        """Return what `ICudaEngine.create_execution_context` is called with.
+
+        The context `allocates_scratch` memory for itself, or is given it.
+        """
+        strategies = self._bindings.module.ExecutionContextAllocationStrategy
+        strategy = strategies.STATIC if allocates_scratch else strategies.USER_MANAGED
         if not self._bindings.has_runtime_config:
             return strategy
         if self._config is None or self.compiles_each_shape:

@@ -119,7 +119,7 @@ USED_NAMES: tuple[tuple[str, str, str], ...] = (
     ("", "IPluginRegistry", "load_library"),
     ("", "Runtime", "deserialize_cuda_engine engine_host_code_allowed gpu_allocator"),
     ("", "TensorIOMode", "INPUT OUTPUT"),
-    ("", "ExecutionContextAllocationStrategy", "USER_MANAGED"),
+    ("", "ExecutionContextAllocationStrategy", "STATIC USER_MANAGED"),
     ("", "LayerInformationFormat", "JSON"),
     ("", "ICudaEngine", "num_io_tensors get_tensor_name get_tensor_mode get_tensor_dtype get_tensor_shape"),
     ("", "ICudaEngine", "num_optimization_profiles get_tensor_profile_shape is_shape_inference_io"),

@@ -14,6 +14,7 @@ import msgspec
 
 from edgert.device.opened import OpenDevice
 from edgert.errors import ConfigError
+from edgert.execute.engine import EngineInfo
 from edgert.perf.fills import Batch
 from edgert.perf.measure import Spread, spread_of
 from edgert.perf.options import Window
@@ -48,6 +49,7 @@ class BareLoop(msgspec.Struct, frozen=True):
     """What the plain loop runs, on as many threads or contexts as there are lanes."""
 
     target: Target
+    info: EngineInfo
     device: OpenDevice
     batches: Sequence[Batch]
     lanes: int
@@ -71,7 +73,7 @@ def run_bare(loop: BareLoop, batch: int, window: Window, is_stopping: IsStopping
         return _figures("onnxruntime in a loop", loop.lanes, batch, spans)
     from edgert.perf.bare_cuda import open_slots
 
-    with open_slots(loop.target, loop.device, loop.batches, loop.lanes) as slots:
+    with open_slots(loop.target, loop.info, loop.device, loop.batches, loop.lanes) as slots:
         spans = rotate(slots, window, is_stopping)
     return _figures("execute_async_v3 in a loop", loop.lanes, batch, spans)
 

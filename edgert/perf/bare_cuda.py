@@ -11,6 +11,8 @@ import pycuda.driver as cuda
 
 from edgert.device.opened import OpenDevice
 from edgert.errors import DeviceError, ModelError, OutOfDeviceMemoryError
+from edgert.execute.engine import EngineInfo
+from edgert.execute.runtime_config import RuntimeConfigs
 from edgert.execute.tensorrt_bindings import Bindings, TensorRTRuntime, load_bindings
 from edgert.execute.tensorrt_log import EngineLog
 from edgert.frames.result import Array
@@ -52,7 +54,7 @@ class ContextSlot:
 class _Loaded:
     """An engine with what has to outlive it."""
 
-    def __init__(self, bindings: Bindings, file: Path, *, host_code_allowed: bool) -> None:
+    def __init__(self, bindings: Bindings, file: Path, info: EngineInfo, *, host_code_allowed: bool) -> None:
         """Raises ModelError, or what TensorRT's log says."""
         self.trt = bindings.module
         self._log = EngineLog(self.trt, file)
@@ -61,9 +63,11 @@ class _Loaded:
         self.engine = self._runtime.deserialize_cuda_engine(file.read_bytes())
         if self.engine is None:
             raise self._log.explain(f"--bare: {file}: TensorRT does not load it")
+        self._configs = RuntimeConfigs(bindings, self.engine, info, file)
 
     def open_context(self) -> Any:
-        context = self.engine.create_execution_context()
+        """Return a context with the same kernels as edgert's: it is the loops that are compared."""
+        context = self.engine.create_execution_context(self._configs.for_context(allocates_scratch=True))
         if context is None:
             raise self._log.explain("--bare: no execution context")
         return context
@@ -77,21 +81,25 @@ class _Loaded:
 
 @contextmanager
 def open_slots(
-    target: Target, device: OpenDevice, batches: Sequence[Batch], count: int
+    target: Target, info: EngineInfo, device: OpenDevice, batches: Sequence[Batch], count: int
 ) -> Iterator[list[ContextSlot]]:
-    """Load the engine once more, with `count` contexts; slot by slot they hold the batches in turn.
+    """Load the engine once more, with `count` contexts that have run once.
 
-    The engine's plugins were loaded before, by edgert's own engine: a process has them once.
+    Slot by slot they hold the batches in turn. The engine's plugins were loaded before, by edgert's own
+    engine: a process has them once.
 
     Raises:
         OutOfDeviceMemoryError: there is no room for it.
     """
     bindings = load_bindings(cast("TensorRTRuntime", target.runtime))
     with device.driver.current(), ExitStack() as undo:
-        loaded = _Loaded(bindings, target.file, host_code_allowed=target.engine.host_code_allowed)
+        loaded = _Loaded(bindings, target.file, info, host_code_allowed=target.engine.host_code_allowed)
         slots: list[ContextSlot] = []
         try:
-            slots.extend(_open_slot(loaded, batches[index % len(batches)], undo) for index in range(count))
+            for index in range(count):
+                slots.append(_open_slot(loaded, batches[index % len(batches)], undo))
+                slots[-1].enqueue()  # TensorRT-RTX compiles now, for seconds
+                slots[-1].wait()
             yield slots
         except cuda.MemoryError as error:
             raise OutOfDeviceMemoryError(f"--bare: the GPU has no room for {count} contexts") from error

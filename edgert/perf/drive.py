@@ -117,8 +117,8 @@ class Drive:
 
     def _step(self, until_ns: int) -> None:
         self._collect()
-        self._feed()
-        self._sleep(until_ns)
+        waits = self._feed()
+        self._sleep(until_ns, None if waits else self._load.next_ns())
 
     def _collect(self) -> None:
         """Take what the lanes have finished. Raises the error of a batch that failed."""
@@ -134,17 +134,18 @@ class Drive:
                 if completed.started_mono_ns >= self._counted_ns:
                     self._samples.append(sample_of(request, completed, is_driven=self._rig.is_driven))
 
-    def _feed(self) -> None:
-        """Submit what has come, as long as a lane takes it."""
+    def _feed(self) -> bool:
+        """Submit what has come, as long as a lane takes it; True if some of it waits for a lane."""
         while (due_ns := self._load.next_ns()) is not None and due_ns <= self._clock():
             taken = self._acquire()
             if taken is None:
-                return
+                return True
             index, buffers = taken
             request = Request(index, self._load.take(), self._clock())
             self._rig.lanes[index].submit(buffers, self._rig.next_fill(), request)
             request.submitted_ns = self._clock()
             self._flying[index] += 1
+        return False
 
     def _acquire(self) -> tuple[int, BufferSet] | None:
         """Return the number of the lane that has least to do, with a free buffer set of it."""
@@ -153,15 +154,14 @@ class Drive:
                 return index, buffers
         return None
 
-    def _sleep(self, until_ns: int = 0) -> None:
-        """Wait until a lane is or may be done, the next request is due, or it is `until_ns`."""
+    def _sleep(self, until_ns: int = 0, next_ns: int | None = None) -> None:
+        """Wait until a lane is or may be done, the request of `next_ns` is due, or it is `until_ns`."""
         now_ns = self._clock()
         looks = (
             lane.look_ns(now_ns) for lane, flying in zip(self._rig.lanes, self._flying, strict=True) if flying
         )
         dues = [now_ns + LOOK_NS, *(look for look in looks if look is not None)]
-        next_ns = self._load.next_ns()
-        if next_ns is not None and next_ns > now_ns:  # else it waits for a lane
+        if next_ns is not None:
             dues.append(next_ns - SPIN_NS)
         if until_ns > now_ns:
             dues.append(until_ns)

@@ -158,7 +158,7 @@ def _completed(bench: Bench, report: PerfReport, is_stopping: Callable[[], bool]
     ratios: tuple[float, ...] = ()
     layers: tuple[LayerTimes, ...] = ()
     if options.bare and not is_stopping():
-        loop = BareLoop(bench.target, bench.device, bench.batches, lanes, bench.threads)
+        loop = BareLoop(bench.target, bench.engine.info, bench.device, bench.batches, lanes, bench.threads)
         bare, ratios = _against_bare(bench, loop, headline, is_stopping)
     if options.layers and not is_stopping():
         layers = profile_layers(

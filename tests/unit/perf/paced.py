@@ -78,6 +78,18 @@ def open_rig(clock, *lanes, next_fill=lambda: fill, is_driven=False):
     return Rig(lanes, next_fill, Bell(MovingWakes(clock)), is_driven)
 
 
-def make_clock():
+class PassingClock(FakeClock):
+    """Each look at it takes `call_ns`."""
+
+    def __init__(self, now_ns, call_ns):
+        super().__init__(now_ns)
+        self._call_ns = call_ns
+
+    def __call__(self):
+        self.now_ns += self._call_ns
+        return self.now_ns
+
+
+def make_clock(call_ns=0):
     """Return a clock that does not begin at zero."""
-    return FakeClock(5_000 * MS)
+    return PassingClock(5_000 * MS, call_ns)

@@ -11,6 +11,7 @@ import pytest
 
 from edgert.device.opened import open_device
 from edgert.errors import ConfigError, DeviceError, ModelError, OutOfDeviceMemoryError
+from edgert.execute.engine import EngineInfo, TensorSpec
 from edgert.perf.bare import BareLoop, demand_bare, rotate, run_bare
 from edgert.perf.options import PerfOptions, Window
 from edgert.perf.target import Target, find_target
@@ -18,6 +19,7 @@ from tests.fakes import store
 from tests.fakes.store import Site
 from tests.unit.perf.paced import MS, make_clock
 
+INFO = EngineInfo("tensorrt", (TensorSpec("x", "float32", (-1, 3)),), (), batches=True)
 BATCHES = [{"x": np.full((2, 3), value, np.float32)} for value in (1, 2)]
 
 
@@ -82,7 +84,7 @@ def test_onnxruntime_in_a_loop(tmp_path):
     folder = Site(tmp_path).add("mean", store.mean_model())
     target, device = find_target(PerfOptions(model=str(folder))), open_device("host")
     batches = [{"image": np.zeros((2, 3, 8, 8), np.float32)}]
-    loop = BareLoop(target, device, batches, lanes=2, threads=1)
+    loop = BareLoop(target, INFO, device, batches, lanes=2, threads=1)
     figures = run_bare(loop, 2, Window(0, 20 * MS, 5), lambda: False)
     assert figures.requests >= 10
     assert figures.width == 2
@@ -189,6 +191,9 @@ class StubTrt:
     class TensorIOMode:
         INPUT, OUTPUT = "in", "out"
 
+    class ExecutionContextAllocationStrategy:
+        STATIC, USER_MANAGED = "static", "user managed"
+
     num_io_tensors, num_optimization_profiles = 2, 2
 
     def __init__(self, cuda):
@@ -203,7 +208,8 @@ class StubTrt:
         self.plan = plan
         return self
 
-    def create_execution_context(self):
+    def create_execution_context(self, strategy):
+        assert strategy == "static"
         self.contexts.append(StubContext(self._cuda))
         return self.contexts[-1]
 
@@ -233,7 +239,11 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pycuda.driver", cuda)
     monkeypatch.delitem(sys.modules, "edgert.perf.bare_cuda", raising=False)
     module, trt = importlib.import_module("edgert.perf.bare_cuda"), StubTrt(cuda)
-    monkeypatch.setattr(module, "load_bindings", lambda runtime: SimpleNamespace(module=trt, runtime=runtime))
+    monkeypatch.setattr(
+        module,
+        "load_bindings",
+        lambda runtime: SimpleNamespace(module=trt, has_runtime_cache=False, has_runtime_config=False),
+    )
     monkeypatch.setattr(
         module, "EngineLog", lambda trt, file: SimpleNamespace(logger=None, explain=ModelError)
     )
@@ -241,7 +251,9 @@ def gpu(monkeypatch, tmp_path):
     file.write_bytes(b"plan")
     device = open_device("host")
     target = Target(title="m", file=file, runtime="tensorrt", load=None)
-    yield SimpleNamespace(cuda=cuda, trt=trt, loop=BareLoop(target, device, BATCHES, lanes=2, threads=0))
+    yield SimpleNamespace(
+        cuda=cuda, trt=trt, loop=BareLoop(target, INFO, device, BATCHES, lanes=2, threads=0)
+    )
     device.close()
     sys.modules.pop("edgert.perf.bare_cuda", None)
 
@@ -255,9 +267,9 @@ def test_a_gpu_gets_copies_engine_and_copies(gpu):
     one = [("in", first["x"], 1.0), ("run", 7, 1), ("out", first["y"])]
     other = [("in", second["x"], 2.0), ("run", 7, 1), ("out", second["y"])]
     told = gpu.cuda.told
-    assert told[:2] == ["wait", "wait"]  # for the profiles
-    assert told[2:10] == [*one, *other, "wait", one[0]]
-    assert told.count("wait") - 2 == figures.requests == sum(entry[0] == "run" for entry in told)
+    assert told[:10] == ["wait", *one, "wait", "wait", *other, "wait"]  # for the profile, and once to be warm
+    assert told[10:18] == [*one, *other, "wait", one[0]]
+    assert told.count("wait") - 4 == figures.requests == sum(entry[0] == "run" for entry in told) - 2
     assert len({*first.values(), *second.values()}) == 4
 
 
