@@ -43,7 +43,7 @@ class FakePlan:
 class FakeTensorRT:
     """The module. What it refuses is in `refuses`: load, context, profile, shape, address or run."""
 
-    ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED=USER_MANAGED)
+    ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED=USER_MANAGED, STATIC="static")
     DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER=EAGER)
     TensorIOMode = SimpleNamespace(INPUT=INPUT, OUTPUT=OUTPUT)
     LayerInformationFormat = SimpleNamespace(JSON="json")
