@@ -50,6 +50,7 @@ class Result(msgspec.Struct, gc=False, eq=False):
     width: int
     height: int
     output: Output
+    boot: str = ""  # the start of the process that made it; empty: this one
 
 
 def label_of(labels: Sequence[str], class_index: int) -> str:

@@ -66,7 +66,9 @@ class ResultPayload(msgspec.Struct, gc=False, kw_only=True):
 
 
 class ResultEncoder:
-    """Encodes results. Keeps a buffer for reuse, so each thread needs one of its own."""
+    """An Encoder. Keeps a buffer for reuse, so each thread needs one of its own."""
+
+    content_type = "application/json"
 
     def __init__(
         self,
@@ -86,7 +88,7 @@ class ResultEncoder:
         payload = ResultPayload(
             schema=SCHEMA,
             node=self._node,
-            boot=self._boot,
+            boot=result.boot or self._boot,
             source=result.source,
             seq=result.seq,
             model=result.model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -20,6 +21,21 @@ class Message(msgspec.Struct, eq=False):
     result: Result | None = None  # what the payload says; None: not a result
     is_counted: bool = False  # handed over before, on a connection that broke
     breaks: int = 0  # how many connections ended with this message first in flight
+    # Of MQTT 5; left out where 3.1.1 is spoken.
+    content_type: str = ""
+    expiry_s: int = 0  # after which the broker drops it undelivered; 0: never
+    correlation: bytes = b""  # of the request that it answers
+    user_properties: tuple[tuple[str, str], ...] = ()
+
+
+class Received(msgspec.Struct, frozen=True):
+    """One message from the broker."""
+
+    topic: str
+    payload: bytes
+    is_retained: bool = False
+    response_topic: str = ""  # of MQTT 5: where its sender wants the answer
+    correlation: bytes = b""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -82,6 +98,12 @@ class Session(Protocol):
 
         A connection that has ended shows at the next `pump`; the message is then among `unfinished`.
         """
+
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """Ask for messages of these topic filters, with QoS 1. Once the broker has accepted."""
+
+    def take_received(self) -> list[Received]:
+        """Return what has arrived since the last call, in order."""
 
     def take_settled(self) -> list[Settled]:
         """Return what the broker has said since the last call, in its order."""
