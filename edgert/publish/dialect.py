@@ -30,7 +30,7 @@ class Dialect(Protocol):
         """Return what is published last, before DISCONNECT: the broker forgets the will then."""
 
     def result(self, result: Result, *, historical: bool, qos: int) -> Message:
-        """Return the message of a result, to be sent now. Raises ConfigError for a name that fits no topic."""
+        """Return the message of a result, to be sent now. Raises ConfigError for a bad name."""
 
     def received(self, received: Received) -> list[Message]:
         """Return the answer to a message of one of `subscriptions`."""

@@ -8,7 +8,7 @@ from edgert.frames.result import Result
 
 
 class Encoder(Protocol):
-    """Encodes results, on one thread. The key (boot, source, seq, model) is in every payload that has room."""
+    """Encodes results, on one thread. The payload has the key: boot, source, seq, model."""
 
     content_type: str  # a media type, for MQTT 5
 
