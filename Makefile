@@ -2,6 +2,7 @@
 # test   set up and test; Debian packages are installed when root (APT=no forbids it)
 # check  format, lint, types, import contracts, tests that need nothing
 # bench  the figures of README, as ratios; writes bench.json
+# bench-mqtt  the figures of publishing; needs mosquitto
 # gpu, gpu-bench  tests and figures that need an NVIDIA GPU and its CUDA toolkit; SETUP=no PY=python3 takes
 #                 the interpreter as it is
 # kernels  compile the CUDA kernels that the wheel carries
@@ -13,7 +14,7 @@ PY ?= $(BIN)/python
 SETUP ?= yes
 NVRTC ?= .cache/nvrtc/nvidia/cuda_nvrtc/lib/libnvrtc.so.12
 
-.PHONY: run test check bench gpu gpu-bench gpu-ready kernels clean
+.PHONY: run test check bench bench-mqtt gpu gpu-bench gpu-ready kernels clean
 run:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo$(BROKER_EXTRA)
 	@$(BIN)/edgert demo $(ARGS)
@@ -32,6 +33,11 @@ check:
 bench:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo,broker,dev
 	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-mqtt:
+	@PYTHON=$(PYTHON) sh setup.sh host,demo,dev
+	@sh setup.sh packages
+	$(BIN)/python -m tests.mqtt_bench $(ARGS)
 
 gpu: gpu-ready
 	$(PY) -m pytest -m gpu tests/gpu tests/contract $(ARGS)

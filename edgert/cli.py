@@ -12,6 +12,7 @@ from edgert import __version__
 from edgert.build.arguments import BUILD_EXAMPLES, add_build
 from edgert.errors import EdgertError
 from edgert.exit_codes import ExitCode, exit_code_of
+from edgert.listen import command as listen
 from edgert.perf import command as perf
 
 _EXAMPLES = {
@@ -44,6 +45,7 @@ signals: TERM and INT drain and stop, a second one forces; HUP reloads the model
   edgert inspect --allocations http://127.0.0.1:8000   who holds memory in a running service""",
     "build": BUILD_EXAMPLES,
     "perf": perf.EXAMPLES,
+    "listen": listen.EXAMPLES,
     "demo": """examples:
   edgert demo
   edgert demo --seconds 60 --snapshots pictures
@@ -266,6 +268,7 @@ _COMMANDS: tuple[tuple[str, str, _Command, Callable[[argparse.ArgumentParser], N
     ),
     ("build", "Build an engine from an ONNX file into the store.", _build, add_build),
     ("perf", perf.HELP, perf.run, perf.add_arguments),
+    ("listen", listen.HELP, listen.run, listen.add_arguments),
     ("demo", "Fetch real models and clips and run the main job on them.", _demo, _add_demo),
 )
 

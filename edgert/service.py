@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from edgert.device.heap import return_large_blocks
 from edgert.errors import ConfigError, DeviceLostError, EdgertError, ModelError
 from edgert.exit_codes import ExitCode, exit_code_of
 from edgert.pipeline.assembly import Assembly
+from edgert.pipeline.changes import Changes
 from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.model_set import ModelState
 from edgert.pipeline.report import Report
@@ -47,7 +48,9 @@ class Service:
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._stops_asked = 0
         self._is_stopping = False
+        self._is_born = False
         self._assembly = Assembly(file, boot=os.urandom(8).hex(), observer=self)
+        self._changes = Changes(file, self._assembly, lambda: self._events.put("stop"))
 
     def run(self) -> ExitCode:
         """Start, serve until stopped or until every source has ended, stop. Raises EdgertError."""
@@ -85,6 +88,8 @@ class Service:
         """Log and announce a model's new state."""
         log.info("model %s is %s%s", model, state.state, f": {state.reason}" if state.reason else "")
         self._announce(topics.model_state(model), state)
+        if self._is_born:
+            self._assembly.describe()  # its labels may be others
 
     # What the HTTP front asks.
 
@@ -106,20 +111,12 @@ class Service:
         ]
 
     def load(self, model: str) -> None:
-        """Load or reload one of the pipeline's models, as the store and the pipeline file describe it now.
-
-        Raises:
-            ModelError, ConfigError, OutOfDeviceMemoryError: it stays as it was.
-        """
-        if model not in self._file.model_names:
-            raise ModelError(f"Model {model!r} is in no source of {self._file.document.path}.")
-        self._assembly.models.load(self._file.read_again().plan(model))
+        """Load or reload one of the pipeline's models; see `Changes`."""
+        self._changes.load(model)
 
     def unload(self, model: str) -> None:
-        """Unload a model; its sources' frames are dropped until it is loaded again. Raises ModelError."""
-        if model not in self._assembly.models.states:
-            raise ModelError(f"Model {model!r} is not loaded.")
-        self._assembly.models.unload(model)
+        """Unload a model; see `Changes`."""
+        self._changes.unload(model)
 
     def allocations(self) -> dict[str, Any]:
         """Return who holds how much memory, and the newest allocations and releases."""
@@ -140,7 +137,10 @@ class Service:
         if not self._load_models(undo):
             return False
         self._announce_birth()
+        self._assembly.describe()
+        self._is_born = True
         self._assembly.let_frames_in()
+        self._assembly.open_commands(undo, self._changes)
         self._announce_state("ready")
         log.info("ready after %.2f s", time.monotonic() - started)
         gc.collect()
@@ -224,12 +224,9 @@ class Service:
             return None
 
     def _reload(self) -> None:
-        """Reload every model. One that cannot be loaded stays as it was and keeps no other from it."""
-        for model in self._file.model_names:
-            try:
-                self.load(model)
-            except EdgertError as error:
-                log.error("model %s is not reloaded, what was loaded goes on: %s", model, error)  # noqa: TRY400
+        """Reload every model; what fails has been logged."""
+        with suppress(ModelError):
+            self._changes.reload_all()
 
     def _install_signals(self, undo: ExitStack) -> None:
         handlers = {

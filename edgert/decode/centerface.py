@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from edgert.decode.decoder import ScoreLimited
 from edgert.decode.detect import DetectOptions, Finisher, Fraction
 from edgert.decode.outputs import Shapes, expect_shape
 from edgert.errors import ModelError
@@ -23,7 +24,7 @@ class CenterFaceOptions(DetectOptions, frozen=True, kw_only=True, tag_field="kin
     outputs: tuple[str, str, str, str] | None = None  # their names; else by channels, scale before offset
 
 
-class CenterFaceDecoder:
+class CenterFaceDecoder(ScoreLimited):
     """Reads the cells of the heatmap that reach `score_min`.
 
     Unlike the paper's code it does not clip a box before placing landmarks relative to it.

@@ -9,6 +9,7 @@ import numpy as np
 from msgspec import Meta
 
 from edgert.config import Options
+from edgert.decode.decoder import ScoreLimited
 from edgert.decode.labels import allowed_classes, check_labels
 from edgert.decode.outputs import Shapes, only_output
 from edgert.decode.ranking import best_first
@@ -29,7 +30,7 @@ class ClassifyOptions(Options, frozen=True, kw_only=True, tag_field="kind", tag=
     classes: tuple[str, ...] = ()  # only these labels; empty: all
 
 
-class ClassifyDecoder:
+class ClassifyDecoder(ScoreLimited):
     """Ranks the classes."""
 
     def __init__(self, options: ClassifyOptions, labels: Sequence[str], shapes: Shapes) -> None:
@@ -61,8 +62,9 @@ class ClassifyDecoder:
     def _wanted(self, scores: Array, classes: Array) -> Array:
         """Return the indices of the scores that may be reported."""
         is_wanted = np.ones(len(scores), bool)
-        if self._options.score_min is not None:
-            is_wanted &= scores >= np.float32(self._options.score_min)
+        score_min = self._options.score_min
+        if score_min is not None:
+            is_wanted &= scores >= np.float32(score_min)
         if self._allowed is not None:
             is_wanted &= self._allowed[classes]
         return np.flatnonzero(is_wanted)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from msgspec import Meta
 
+from edgert.decode.decoder import ScoreLimited
 from edgert.decode.detect import DetectOptions, Finisher
 from edgert.decode.outputs import Shapes, expect_shape
 from edgert.decode.ranking import best_classes, boxes_with_hits
@@ -26,7 +27,7 @@ class SsdOptions(DetectOptions, frozen=True, kw_only=True, tag_field="kind", tag
     class_offset: Annotated[int, Meta(ge=0)] = 0  # leading scores that have no label: 1 for a background
 
 
-class SsdDecoder:
+class SsdDecoder(ScoreLimited):
     """Takes each anchor's best class."""
 
     def __init__(self, options: SsdOptions, labels: Sequence[str], shapes: Shapes) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from edgert.decode.decoder import ScoreLimited
 from edgert.decode.detect import DetectOptions, Finisher, corners
 from edgert.decode.outputs import Shapes, expect_shape, only_output
 from edgert.decode.ranking import best_classes, boxes_with_hits
@@ -33,7 +34,7 @@ class YoloOptions(DetectOptions, frozen=True, kw_only=True, tag_field="kind", ta
     normalized: bool = False  # coordinates are fractions of the tensor's sides, else tensor pixels
 
 
-class YoloDecoder:
+class YoloDecoder(ScoreLimited):
     """Takes each box's best class."""
 
     def __init__(self, options: YoloOptions, labels: Sequence[str], shapes: Shapes) -> None:

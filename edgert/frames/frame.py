@@ -39,7 +39,7 @@ class Frame(msgspec.Struct, gc=False, eq=False):
     slot: Slot
     model: str | None = None  # the model that a request asked for
     reply: Reply | None = None
-    tapped: bool = False  # pixels are wanted with the result; the tap holds a claim on the slot
+    taps: tuple[Any, ...] = ()  # who wants the pixels with the result; each has a claim on the slot
 
     def image(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Return the pixels as an array over the slot, no copy, valid while the slot is claimed."""

@@ -10,10 +10,13 @@ from functools import partial
 from typing import Any, Protocol
 
 from edgert.capture.state import SourceState
+from edgert.control.commands import Commands
+from edgert.control.request import answer_topic
+from edgert.control.verbs import Target
 from edgert.device.allocations import AllocationReport, report_allocations
 from edgert.device.memory import Budget
 from edgert.device.opened import OpenDevice, open_device
-from edgert.errors import DeviceLostError
+from edgert.errors import ConfigError, DeviceLostError, EndOfSourceError
 from edgert.models.store import ModelVersion
 from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.link import Link
@@ -24,13 +27,17 @@ from edgert.pipeline.open_model import open_model
 from edgert.pipeline.pipeline import Pipeline
 from edgert.pipeline.report import MemoryReport, ModelReport, Report, SourceReport, copy_reports
 from edgert.pipeline.running_source import RunningSource
-from edgert.publish.factory import open_sink, open_tap
+from edgert.publish import topics
+from edgert.publish.factory import open_pictures, open_sink, open_tap
 from edgert.publish.options import TapOptions
 from edgert.publish.payload import ResultEncoder
+from edgert.publish.picture_tap import PictureTap
+from edgert.publish.session import Received
 from edgert.publish.sink import Announcer, Sink, SinkStats, Tap
 from edgert.stats import CopyCounts, proportional_set_bytes, stage_cpu_s
 
 CLOSE_SINKS_S = 5.0
+CLOSE_COMMANDS_S = 1.0
 
 
 class Observer(Protocol):
@@ -58,9 +65,11 @@ class Assembly:
         self._budget = Budget(file.options.service.memory_mb << 20)
         self._sinks: dict[str, Sink] = {}
         self._taps: dict[str, Tap] = {}
+        self._pictures: dict[str, PictureTap] = {}  # those of the taps that publish over MQTT
         self._tap_copies = CopyCounts()
         self._sources: dict[str, RunningSource] = {}
         self._links = {name: self._make_links(name) for name in file.options.sources}
+        self._commands: Commands | None = None
         self._threads = 1
         self._is_device_lost = False
         self.device: OpenDevice
@@ -85,15 +94,16 @@ class Assembly:
                 self._taps[name] = open_tap(name, options, node, self.boot, self._tap_copies)
                 undo.callback(self._taps[name].close, CLOSE_SINKS_S)
             else:
-                self._sinks[name] = open_sink(name, options, node, self.boot, resolve)
-                undo.callback(self._sinks[name].close, CLOSE_SINKS_S)
+                self._sinks[name] = sink = open_sink(name, options, node, self.boot, resolve)
+                undo.callback(sink.close, CLOSE_SINKS_S)
+                if (pictures := open_pictures(name, options, sink)) is not None:
+                    self._taps[f"{name}.pictures"] = self._pictures[name] = pictures
         self.announcers = [sink.announcer for sink in self._sinks.values() if sink.announcer]
 
     def open_line(self, undo: ExitStack) -> None:
         """Start scheduling and decoding. Raises ConfigError."""
-        tap = next(iter(self._taps.values()), None)
         self.pipeline = pipeline = Pipeline(
-            self._links, list(self._sinks.values()), tap, self.device.driver.current
+            self._links, list(self._sinks.values()), list(self._taps.values()), self.device.driver.current
         )
         self.models = pipeline.models = ModelSet(
             pipeline.scheduler, self._open_model, pipeline.attach, pipeline.drop, self._observer.model_changed
@@ -133,8 +143,50 @@ class Assembly:
         for source in self._sources.values():
             source.resume()
 
+    def open_commands(self, undo: ExitStack, target: Target) -> None:
+        """Listen for commands, if the pipeline file has `[control]`. Raises ConfigError."""
+        options = self._file.options.control
+        if options is None:
+            return
+        announcer = self._sinks[self._file.control_sink(options)].announcer
+        assert announcer is not None  # noqa: S101 - an MQTT sink has one
+
+        def answer(received: Received, payload: bytes) -> None:
+            announcer.answer(answer_topic(received), payload, received.correlation)
+
+        self._commands = Commands(options, target, answer)
+        self._commands.open()
+        undo.callback(self._commands.close, CLOSE_COMMANDS_S)
+        announcer.listen(topics.command("+"), self._commands.handle)
+
+    def describe(self) -> None:
+        """Say which models each source has, and which labels the detectors, to those that show it."""
+        sources = {name: options.models for name, options in self._file.options.sources.items()}
+        for announcer in self.announcers:
+            announcer.describe(sources, self._file.detected_labels())
+
+    def snapshot(self, source: str) -> str:
+        """Let the next frame of a source be published as a picture; returns the topic. Raises ConfigError."""
+        self._going_source(source)
+        for pictures in self._pictures.values():
+            return pictures.take_next(source)
+        raise ConfigError("No sink publishes pictures: an MQTT sink with home_assistant.camera does.")
+
+    def pause(self, source: str) -> None:
+        """Close a source until `resume`. Raises ConfigError, EndOfSourceError."""
+        self._going_source(source).pause()
+
+    def resume(self, source: str) -> None:
+        """Open a source that was paused. Raises ConfigError, EndOfSourceError."""
+        self._going_source(source).resume()
+
     def drain(self, timeout_s: float) -> bool:
-        """Take no more frames and let those admitted finish; False if some were dropped when time was up."""
+        """Take no more frames and let those admitted finish; False if some were dropped when time was up.
+
+        No command is done any more: it might let frames in again.
+        """
+        if self._commands is not None:
+            self._commands.close(CLOSE_COMMANDS_S)
         for source in self._sources.values():
             source.hold()
         return self.pipeline.drain(timeout_s)
@@ -142,6 +194,10 @@ class Assembly:
     def is_ready(self) -> bool:
         """Every model of the pipeline is loaded; one that is being replaced still serves."""
         return all(self.models.get(name) is not None for name in self._file.model_names)
+
+    def uptime_s(self) -> float:
+        """Return the time since this was made."""
+        return round(time.monotonic() - self._started, 3)
 
     def have_all_ended(self) -> bool:
         """No source has frames any more."""
@@ -175,7 +231,7 @@ class Assembly:
         return Report(
             self._file.options.node,
             self.boot,
-            round(time.monotonic() - self._started, 3),
+            self.uptime_s(),
             proportional_set_bytes(),
             MemoryReport(budget.used_bytes, budget.peak_bytes, budget.limit_bytes, _held(budget)),
             self._stage_cpu_s(),
@@ -184,11 +240,20 @@ class Assembly:
             self.sink_report(),
             copy_reports(self._tap_copies),
             copy_reports(self.device.copies),
+            self._commands.counts.snapshot() if self._commands else {},
         )
 
     def sink_report(self) -> dict[str, SinkStats]:
         """Return what the sinks did; also of those that are closed."""
         return {name: sink.statistics() for name, sink in self._receivers().items()}
+
+    def _going_source(self, name: str) -> RunningSource:
+        source = self._sources.get(name)
+        if source is None:
+            raise ConfigError(f"There is no source {name!r}; there are {', '.join(self._sources)}.")
+        if source.state == "ended":
+            raise EndOfSourceError(f"Source {name!r} has ended.")
+        return source
 
     def _close_device(self) -> None:
         """Give the device back; one that is lost goes with the process, as to ask it could take for ever."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +11,7 @@ import msgspec
 
 from edgert.capture.options import SourceOptions
 from edgert.config import Document, Options
+from edgert.control.options import ControlOptions
 from edgert.device.board import probe_cuda_driver
 from edgert.device.opened import DeviceName
 from edgert.errors import ConfigError, EdgertError
@@ -19,7 +20,7 @@ from edgert.models.store import ModelStore
 from edgert.pipeline.model_plan import ModelPlan, plan_model
 from edgert.pipeline.open_model import check_model
 from edgert.publish.factory import check_sink
-from edgert.publish.options import SinkOptions, TapOptions
+from edgert.publish.options import MqttOptions, SinkOptions, TapOptions
 from edgert.publish.topics import check_name
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -54,6 +55,7 @@ class PipelineOptions(Options, frozen=True, kw_only=True):
     sinks: dict[str, SinkOptions] = {}
     models: dict[str, dict[str, Any]] = {}  # overrides of a model's edgert.toml
     http: HttpOptions | None = None  # absent: nothing listens
+    control: ControlOptions | None = None  # absent: no command is heard
     service: ServiceOptions = ServiceOptions()
 
 
@@ -87,6 +89,14 @@ class PipelineFile:
         """Return what is to be loaded for a model. Raises ModelError or ConfigError."""
         return plan_model(self.store.entry(model), self.options.models.get(model, {}), self.document.path)
 
+    def detected_labels(self) -> dict[str, Sequence[str]]:
+        """Return the labels of each detector; models whose files are wrong just now are left out."""
+        found: dict[str, Sequence[str]] = {}
+        for model in self.model_names:
+            with suppress(EdgertError):
+                found[model] = self.plan(model).detected_labels()
+        return {model: labels for model, labels in found.items() if labels}
+
     def warnings(self) -> list[str]:
         """Return what edgert ignores in the models' files. Models that are wrong are left to `problems`."""
         found: list[str] = []
@@ -119,6 +129,22 @@ class PipelineFile:
         for model in self.options.models:
             if model not in self.model_names:
                 yield self._error(f"models.{model}: no source feeds a model of this name")
+        if self.options.control is not None:
+            yield from self._control_problems(self.options.control)
+
+    def control_sink(self, control: ControlOptions) -> str:
+        """Return the MQTT sink that listens for commands. Raises ConfigError."""
+        brokers = [name for name, sink in self.options.sinks.items() if isinstance(sink, MqttOptions)]
+        known = ", ".join(brokers) or "none"
+        if control.sink in brokers:
+            return control.sink
+        if control.sink:
+            raise self._error(
+                f"control.sink = {control.sink!r}: no MQTT sink has this name; there is {known}"
+            )
+        if len(brokers) != 1:
+            raise self._error(f"control.sink: must name the MQTT sink that listens; there is {known}")
+        return brokers[0]
 
     def _name_problems(self) -> Iterator[EdgertError]:
         keys = {"node": self.options.node}
@@ -132,6 +158,16 @@ class PipelineFile:
             yield self._error(f"sinks: {' and '.join(taps)} are taps; one is enough")
         if not self.options.sources:
             yield self._error('sources: none is given; add one, e.g. [sources.door] uri = "v4l2:/dev/video0"')
+
+    def _control_problems(self, control: ControlOptions) -> Iterator[EdgertError]:
+        yield from _raised(lambda: self.control_sink(control))
+        known = {"model": self.model_names, "source": tuple(self.options.sources)}
+        for entry, subject, name in control.subjects():
+            if name not in known[subject]:
+                there = ", ".join(known[subject])
+                yield self._error(
+                    f"control.allow: {entry!r} names no {subject} of this file; there is {there}"
+                )
 
     def _check_source(self, name: str, source: SourceOptions) -> None:
         key = f"sources.{name}"

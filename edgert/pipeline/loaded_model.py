@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import msgspec
 
-from edgert.decode.decoder import Decoder
+from edgert.decode.decoder import Decoder, ScoreLimited
 from edgert.errors import EdgertError, ModelError
 from edgert.execute.engine import DEFAULT_LANE, BufferSet, Completed, Engine, GraphCounts, Lane, LaneOptions
 from edgert.frames.frame import Frame
@@ -156,6 +156,16 @@ class LoadedModel:
         self._decode.add(took_ns)
         self._decode_frame_ns += took_ns * len(decoded)
         return decoded
+
+    def set_score_min(self, score_min: float) -> None:
+        """Change the least score of results, for batches decoded from now on. Any thread.
+
+        Raises:
+            ModelError: its decoder knows no scores.
+        """
+        if not isinstance(self._decoder, ScoreLimited):
+            raise ModelError(f"Model {self.name!r} has no score_min: its decoder hands on plain tensors.")
+        self._decoder.set_score_min(score_min)
 
     def finish(self) -> None:
         """Say that a batch has been decoded and its buffers released."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import msgspec
 
 from edgert.config import Document, Options, merge
 from edgert.decode.decoder import Decoder
+from edgert.decode.detect import DetectOptions
 from edgert.decode.factory import DecodeOptions, open_decoder
 from edgert.decode.tensors import TensorsOptions
 from edgert.device.opened import OpenDevice
@@ -93,6 +94,10 @@ class ModelPlan(msgspec.Struct, frozen=True):
         if is_raw and "decode" not in self.entry.settings.tree:
             found.append(f"{self.entry.settings.path}: there is no [decode], so raw tensors are published")
         return found
+
+    def detected_labels(self) -> Sequence[str]:
+        """Return the labels of what the model finds in places; none for other models. Raises ModelError."""
+        return self.entry.labels() if isinstance(self.settings.decode, DetectOptions) else ()
 
     def open_decoder(self, info: EngineInfo) -> Decoder:
         """Return the decoder for an engine. Raises ModelError if labels, settings and outputs do not fit."""

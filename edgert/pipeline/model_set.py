@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import msgspec
 
-from edgert.errors import ClosedError, EdgertError
+from edgert.errors import ClosedError, EdgertError, ModelError
 from edgert.models.store import ModelVersion
 from edgert.pipeline.loaded_model import LoadedModel
 from edgert.pipeline.model_plan import ModelPlan
@@ -87,6 +87,21 @@ class ModelSet:
         """Refuse new frames for a model, let those admitted finish, free it."""
         with self._change:
             self._switch(name, [], timeout_s)
+
+    def set_score_min(self, name: str, score_min: float) -> None:
+        """Change the least score of a model's results, in all its versions, until it is loaded again.
+
+        Waits for a load or unload that runs.
+
+        Raises:
+            ModelError: it is not loaded, or its decoder knows no scores.
+        """
+        with self._change:
+            versions = [model for model in self.loaded() if model.name == name]
+            if not versions:
+                raise ModelError(f"Model {name!r} is not loaded.")
+            for model in versions:
+                model.set_score_min(score_min)
 
     def close(self, timeout_s: float = RETIRE_S) -> None:
         """Unload every model within `timeout_s` in all, and load no more.

@@ -28,7 +28,7 @@ class Pipeline:
         self,
         links: Mapping[str, Sequence[Link]],
         sinks: Sequence[Sink],
-        tap: Tap | None,
+        taps: Sequence[Tap] = (),
         current: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """`current` makes the device current for the thread that submits."""
@@ -38,7 +38,7 @@ class Pipeline:
         self.models: ModelSet
         self._links = {source: {link.model: link for link in own} for source, own in links.items()}
         self._sinks = sinks
-        self._tap = tap
+        self._taps = taps
         self._completed: SimpleQueue[tuple[LoadedModel, Lane, Completed] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._decode_all, name="decode", daemon=True)
 
@@ -59,8 +59,8 @@ class Pipeline:
         """
         links = self._chosen_links(frame)
         now_ns = time.monotonic_ns()
-        frame.tapped = self._tap is not None and self._tap.wants(frame.source, now_ns)
-        frame.slot.commit(claims=len(links) * (2 if frame.tapped else 1))
+        frame.taps = tuple(tap for tap in self._taps if tap.wants(frame.source, now_ns))
+        frame.slot.commit(claims=len(links) * (1 + len(frame.taps)))
         for link in links:
             link.admitted += 1
             self._offer(link, frame, now_ns)
@@ -157,14 +157,14 @@ class Pipeline:
             sink.send(result)
         if frame.reply is not None:
             frame.reply.answer(result)
-        if frame.tapped and self._tap is not None:
-            self._tap.offer(frame, result)
+        for tap in frame.taps:
+            tap.offer(frame, result)
             frame.slot.release()
         link.published += 1
         link.latency.add(time.monotonic_ns() - frame.captured_mono_ns)
 
     def _refuse(self, link: Link, frame: Frame, reason: str, error: EdgertError | None = None) -> None:
         link.drop(frame, reason, error)
-        if frame.tapped and self._tap is not None:
-            self._tap.give_back(frame.source)
+        for tap in frame.taps:
+            tap.give_back(frame.source)
             frame.slot.release()

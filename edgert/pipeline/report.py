@@ -71,3 +71,4 @@ class Report(msgspec.Struct, frozen=True):
     sinks: dict[str, SinkStats]
     tap_copies: dict[str, CopyReport]  # beside the line: of frames that a tap took
     device_copies: dict[str, CopyReport] = {}  # of frames to the device, of outputs from it
+    commands: dict[str, int] = {}  # answered, by status

@@ -26,15 +26,15 @@ def machine_id(
     found = _read(path)
     if found and found != "uninitialized":
         return found
-    return _stored(_state_folder(environment, home or Path.home()) / "machine-id")
+    return _stored(state_folder(environment, home) / "machine-id")
 
 
-def _state_folder(environment: Mapping[str, str], home: Path) -> Path:
-    """Return systemd's StateDirectory= (the first of them), else the XDG folder."""
+def state_folder(environment: Mapping[str, str] = os.environ, home: Path | None = None) -> Path:
+    """Return where what outlives a process is kept: systemd's StateDirectory=, or the XDG folder."""
     service = environment.get("STATE_DIRECTORY", "").partition(":")[0]
     if service:
         return Path(service)
-    return Path(environment.get("XDG_STATE_HOME") or home / ".local" / "state") / "edgert"
+    return Path(environment.get("XDG_STATE_HOME") or (home or Path.home()) / ".local" / "state") / "edgert"
 
 
 def _stored(path: Path) -> str:

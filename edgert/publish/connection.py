@@ -5,40 +5,39 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
 
 from edgert.errors import EdgertError
 from edgert.publish import topics
 from edgert.publish.backoff import Backoff
-from edgert.publish.complaint import Complaint
+from edgert.publish.closing import Closing
+from edgert.publish.connector import LOOK_UP_S, Connector, OpenSession
+from edgert.publish.dialect import Dialect
+from edgert.publish.listeners import Listeners, OnMessage
 from edgert.publish.options import MqttOptions
-from edgert.publish.outbox import Outbox
+from edgert.publish.outbox import Outbox, survivors
+from edgert.publish.properties import packet_bytes
 from edgert.publish.queued import DeliveryThread
-from edgert.publish.session import BrokerRefusedError, Feed, Message, Session
+from edgert.publish.session import BrokerRefusedError, Feed, Message, Received, Session
 from edgert.publish.sink import NodeState
 from edgert.publish.waker import Waker
-from edgert.stats import Tally
+
+__all__ = ["MqttConnection", "OpenSession"]
 
 log = logging.getLogger(__name__)
 
-OpenSession = Callable[[str], Session]  # from a version of MQTT, "5" or "3.1.1"
-
-ANSWER_TIMEOUT_S = 5.0  # for the broker's word on CONNECT
-LOOK_UP_S = 0.5  # how often a quiet connection looks after keep-alive and deadlines
-HEADER_BYTES = 32  # more than a PUBLISH has around topic and payload
-GOODBYE_SHARE = 0.2  # of the closing time is kept for saying `disconnected`,
-GOODBYE_MAX_S = 1.0  # but not more than this
 SUSPICIOUS = 3  # short connections in a row
 LAST_WORD_S = 0.25  # for DISCONNECT, where time is up already
-GOODBYE = b"disconnected"
 
 
 class MqttConnection:
-    """An Announcer, and the way out for a feed's results.
+    """An Announcer, the way out for a feed's results, and the way in for commands.
 
     One thread connects, reconnects, publishes and receives; all others only queue and wake it. After
-    each connect it sends the retained values again, `state` as the last.
+    each connect it asks for the topics that somebody listens to, and sends the dialect's greeting, then
+    the retained values again, `state` as the last.
     """
 
     def __init__(
@@ -48,28 +47,31 @@ class MqttConnection:
         options: MqttOptions,
         open_session: OpenSession,
         feed: Feed,
+        dialect: Dialect,
         mono_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._name = name
         self._prefix = prefix
-        self._open_session = open_session
         self._feed = feed
+        self._dialect = dialect
         self._mono_ns = mono_ns
-        self._versions = ["5", "3.1.1"] if options.protocol == "auto" else [options.protocol]
-        self._accepted: set[str] = set()
+        self._closing = Closing(mono_ns)
+        self._waker = Waker()
+        self._connector = Connector(
+            name, options, open_session, self._dialect.will, self._closing, self._waker, mono_ns
+        )
         self._backoff = Backoff(options.retry_min_s, options.retry_max_s)
         self._steady_ns = int(options.retry_max_s * 1e9)
         self._short_lived = 0  # connections in a row that ended before they were steady
-        host, port = options.address
-        self._complaint = Complaint(log, f"Sink {name}: MQTT broker {host}:{port}")
         self._outbox = Outbox(prefix + topics.STATE)
-        self._waker = Waker()
+        self._farewell: Message | None = None  # once it is due on this connection
         self._thread: threading.Thread | None = None
-        self._closing = threading.Event()
-        self._results_deadline_ns = 0  # both are valid once closing
-        self._deadline_ns = 0
         self.is_connected = False
-        self.counts = Tally()  # connected; failed: attempts, and connections that ended
+        self.counts = self._connector.counts  # connected, failed, listener_failed
+        self.dropped = self._outbox.counts  # announcements and answers, by reason
+        self._listeners = Listeners(name, self.counts)
+        for topic_filter in self._dialect.subscriptions:
+            self._listeners.add(topic_filter, self._reply)
 
     def open(self) -> None:
         """Start to connect. Returns at once; an absent broker is no error."""
@@ -86,18 +88,49 @@ class MqttConnection:
         """Retain the node's state."""
         self.publish_retained(topics.STATE, state.encode())
 
-    def publish_retained(self, suffix: str, payload: bytes) -> None:
-        """Retain `payload` below the node's prefix, now and after every reconnect; empty removes it."""
-        self._outbox.retain(self._prefix + suffix, payload)
-        self._waker.wake()
+    def publish_retained(self, suffix: str, payload: bytes, *, newest_only: bool = False) -> None:
+        """Retain `payload` below the node's prefix, now and after every reconnect; empty removes it.
+
+        `newest_only`: it may take the place of an earlier one that still waits. Like states and
+        announcements, left out where the dialect has no place for it.
+        """
+        if self._dialect.announces:
+            self._outbox.retain(self._prefix + suffix, payload, newest_only=newest_only)
+            self._waker.wake()
 
     def publish(self, suffix: str, payload: bytes) -> None:
         """Publish once, below the node's prefix. Dropped and counted while the broker is away."""
-        self._outbox.announce(self._prefix + suffix, payload)
+        if self._dialect.announces:
+            self._outbox.announce(Message(self._prefix + suffix, payload))
+            self._waker.wake()
+
+    def answer(self, topic: str, payload: bytes, correlation: bytes = b"") -> None:
+        """Publish once, with QoS 1, at a complete topic. Dropped and counted while the broker is away."""
+        self._outbox.announce(Message(topic, payload, qos=1, correlation=correlation, is_kept=True))
+        self._waker.wake()
+
+    def describe(self, sources: Mapping[str, Sequence[str]], labels: Mapping[str, Sequence[str]]) -> None:
+        """Say which models each source has, and which labels each detector, to those that show it."""
+        for message in self._dialect.described(sources, labels):
+            self._outbox.announce(message)
+        self._waker.wake()
+
+    def listen(self, suffix: str, on_message: OnMessage) -> None:
+        """Hand what arrives at a topic filter below the node's prefix to `on_message`; see `listen_to`."""
+        self.listen_to(self._prefix + suffix, on_message)
+
+    def listen_to(self, topic_filter: str, on_message: OnMessage) -> None:
+        """Hand what arrives at a topic filter to `on_message`, on this connection and all later ones.
+
+        Any thread, at any time. `on_message` runs on the connection's thread, where nothing is published
+        meanwhile; what it raises is logged and counted. Filters should not overlap: some brokers send a
+        message once for each.
+        """
+        self._listeners.add(topic_filter, on_message)
         self._waker.wake()
 
     def close(self, timeout_s: float) -> None:
-        """Deliver what the feed has, say `disconnected`, and end, all within `timeout_s`.
+        """Deliver what the feed has, say the dialect's farewell, and end, all within `timeout_s`.
 
         The feed must take in no more by now. Where there is no connection, one more attempt is made. An
         attempt that blocks may outlive this call, by `mqtt.CONNECT_TIMEOUT_S` at most.
@@ -105,10 +138,7 @@ class MqttConnection:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        self._deadline_ns = self._mono_ns() + int(timeout_s * 1e9)
-        goodbye_s = min(GOODBYE_MAX_S, timeout_s * GOODBYE_SHARE)
-        self._results_deadline_ns = self._deadline_ns - int(goodbye_s * 1e9)
-        self._closing.set()
+        self._closing.begin(timeout_s)
         self._waker.wake()
         thread.join(timeout_s + LOOK_UP_S)
         if thread.is_alive():
@@ -118,95 +148,56 @@ class MqttConnection:
         is_done = False
         try:
             while not is_done:
-                is_last = self._closing.is_set()  # after `close`, one more attempt is due
-                is_done = self._attempt() or is_last or self._is_late()
+                is_last = self._closing.is_begun  # after `close`, one more attempt is due
+                is_done = self._attempt() or is_last or self._closing.is_late()
                 self._closing.wait(0.0 if is_done else self._backoff.next_s())
         finally:
             self._feed.discard()
             self._waker.close()
             DeliveryThread.live.closed()
 
-    def _is_late(self) -> bool:
-        return self._closing.is_set() and self._mono_ns() >= self._deadline_ns
-
     def _attempt(self) -> bool:
         """Connect and publish; True if that ended because it was asked to."""
         try:
-            self._serve(self._connect())
-        except BrokerRefusedError as error:
-            self._complain(error)
-            if error.is_final:
-                self._backoff.exhaust()
+            self._serve(self._connector.connect())
         except EdgertError as error:
-            self._complain(error)
+            self._connector.complain(error, self._suspicion())
+            if isinstance(error, BrokerRefusedError) and error.is_final:
+                self._backoff.exhaust()
         except Exception:  # publishing must not end because of a fault in the client library
             log.exception("Sink %s: unexpected failure of the MQTT client", self._name)
         else:
             return True
         return False
 
-    def _complain(self, error: EdgertError) -> None:
-        self.counts.add("failed")
-        hint = "; does another client use the same client_id?" if self._short_lived >= SUSPICIOUS else ""
-        self._complaint.raised(f"{error}{hint}")
-
-    def _connect(self) -> Session:
-        """Return a session that the broker has accepted, in the best version that it is known to speak."""
-        *versions, last = self._versions
-        for version in versions:
-            try:
-                return self._connect_as(version)
-            except BrokerRefusedError as error:
-                if not error.try_other_version:
-                    raise
-                log.debug("Sink %s: no MQTT %s: %s", self._name, version, error)
-        return self._connect_as(last)
-
-    def _connect_as(self, version: str) -> Session:
-        session = self._open_session(version)
-        with ExitStack() as undo:
-            undo.callback(session.close)
-            session.connect()
-            self._await_answer(session)
-            undo.pop_all()
-        self._accepted.add(version)
-        best = "5" if "5" in self._accepted else version
-        self._versions.sort(key=best.__ne__)
-        log.info("Sink %s: connected with MQTT %s", self._name, version)
-        return session
-
-    def _await_answer(self, session: Session) -> None:
-        deadline_ns = self._mono_ns() + int(ANSWER_TIMEOUT_S * 1e9)
-        while not session.is_connected:
-            self._waker.clear()
-            if self._closing.is_set():
-                deadline_ns = min(deadline_ns, self._deadline_ns)
-            if self._mono_ns() >= deadline_ns:
-                # Some brokers that speak 3.1.1 only read MQTT 5 as the beginning of something longer.
-                raise BrokerRefusedError("did not answer", try_other_version=True)
-            session.pump(self._waker.fileno(), min(LOOK_UP_S, self._remaining_s(deadline_ns)))
+    def _suspicion(self) -> str:
+        return "; does another client use the same client_id?" if self._short_lived >= SUSPICIOUS else ""
 
     def _serve(self, session: Session) -> None:
         """Publish until closing is complete. Raises SinkError when the connection ends before."""
         connected_ns = self._mono_ns()
-        self._outbox.connected()
+        self._farewell = None
+        self._listeners.connected()
         self.is_connected = True
-        self.counts.add("connected")
         try:
+            self._outbox.connected(self._dialect.greeting())
             self._exchange(session, connected_ns)
             self._part(session)
         finally:
             self.is_connected = False
             self._settle(session)  # what came in before the connection ended
+            self._hear(session)
             self._keep(session.unfinished())
             session.close()
             self._judge(self._mono_ns() - connected_ns)
 
     def _exchange(self, session: Session, connected_ns: int) -> None:
         while not self._is_all_said(session):
+            session.subscribe(self._listeners.take_due())
             self._fill(session, connected_ns)
             session.pump(self._waker.fileno(), self._patience_s())
             self._settle(session)
+            self._hear(session)
             self._waker.clear()  # before looking at anything: a later `wake` is seen by the next pump
 
     def _judge(self, lasted_ns: int) -> None:
@@ -215,7 +206,7 @@ class MqttConnection:
         if lasted_ns >= self._steady_ns:
             self._short_lived = 0
             self._backoff.reset()
-            self._complaint.forget()
+            self._connector.broker.complaint.forget()
 
     def _fill(self, session: Session, connected_ns: int) -> None:
         while session.has_room(qos=1):
@@ -225,17 +216,18 @@ class MqttConnection:
             self._publish(session, message)
 
     def _next_message(self, connected_ns: int) -> Message | None:
-        message = self._outbox.take()
-        if message is None:
-            return self._feed.next_message(connected_ns)
-        return message if message.result is None else self._feed.renewed(message, connected_ns)
+        message = None if self._feed.is_midway else self._outbox.take()
+        return message or self._feed.next_message(connected_ns)
 
     def _publish(self, session: Session, message: Message) -> None:
         is_result = message.result is not None
         limits = session.limits
-        if len(message.topic) + len(message.payload) + HEADER_BYTES > limits.packet_bytes:
+        if packet_bytes(message) > limits.packet_bytes:
             if is_result:
                 self._feed.too_large(message, limits.packet_bytes)
+            else:
+                text = "Sink %s: %s is not published: %d bytes are over the broker's %d"
+                log.warning(text, self._name, message.topic, len(message.payload), limits.packet_bytes)
             return
         message.qos = min(message.qos, limits.qos)
         session.publish(message)
@@ -253,42 +245,55 @@ class MqttConnection:
             else:
                 self._feed.refused(settled.message, settled.refusal)
 
+    def _hear(self, session: Session) -> None:
+        for received in session.take_received():
+            self._listeners.hear(received)
+        for topic_filter, why in session.take_refused_filters():
+            text = "Sink %s: the broker refuses to send %s: %s (check its access list)"
+            log.warning(text, self._name, topic_filter, why)
+
+    def _reply(self, received: Received) -> None:
+        for message in self._dialect.received(received):
+            self._outbox.announce(message)
+
     def _is_all_said(self, session: Session) -> bool:
-        """Once closing: say `disconnected` when all results are out or out of time; wait for the ack."""
-        if not self._closing.is_set():
+        """Once closing: say farewell when all results are out or out of time; wait for the ack."""
+        if not self._closing.is_begun:
             return False
-        if self._mono_ns() >= self._results_deadline_ns:
+        is_late = self._closing.is_late_for_results()
+        if is_late:
             self._feed.discard()
-        if not self._feed.is_finished:
-            return False
-        if self._outbox.retained(self._prefix + topics.STATE) != GOODBYE:
-            self._outbox.retain(self._prefix + topics.STATE, GOODBYE)
-        return self._is_acknowledged(session) or self._mono_ns() >= self._deadline_ns
+        if self._farewell is None:
+            if not self._feed.is_finished or not (is_late or self._outbox.is_empty):
+                return False
+            self._farewell = self._dialect.farewell()
+            self._outbox.announce(self._farewell)
+        return self._is_acknowledged(session) or self._closing.is_late()
 
     def _is_acknowledged(self, session: Session) -> bool:
         return self._outbox.is_empty and not session.unfinished()
 
     def _part(self, session: Session) -> None:
         """Disconnect cleanly, so that the broker forgets the will."""
-        if not self._is_acknowledged(session) and session.has_room(qos=0):
-            session.publish(Message(self._prefix + topics.STATE, GOODBYE, is_retained=True))
+        farewell = self._farewell
+        if farewell is not None and not self._is_acknowledged(session) and session.has_room(qos=0):
+            session.publish(msgspec.structs.replace(farewell, qos=0))
         session.say_goodbye()
-        deadline_ns = max(self._deadline_ns, self._mono_ns() + int(LAST_WORD_S * 1e9))
+        deadline_ns = self._closing.extended_ns(LAST_WORD_S)
         while not session.is_over() and self._mono_ns() < deadline_ns:
             self._waker.clear()
-            session.pump(self._waker.fileno(), self._remaining_s(deadline_ns))
+            session.pump(self._waker.fileno(), max(0.0, (deadline_ns - self._mono_ns()) / 1e9))
 
     def _keep(self, unfinished: list[Message]) -> None:
-        given_up = self._outbox.disconnected(unfinished)
+        """Let the feed keep its results, and the outbox everything else."""
+        again, given_up = survivors(unfinished)
         if given_up is not None and given_up.result is not None:
             self._feed.refused(given_up, "every connection that carried it broke")
+        elif given_up is not None:
+            self.dropped.add("given_up")
+        self._feed.take_back([message for message in again if message.result is not None])
+        self._outbox.disconnected([message for message in again if message.result is None])
 
     def _patience_s(self) -> float:
         """How long to wait for news; sending and receiving end the wait."""
-        if not self._closing.is_set():
-            return LOOK_UP_S
-        next_ns = self._results_deadline_ns if not self._feed.is_finished else self._deadline_ns
-        return min(LOOK_UP_S, self._remaining_s(next_ns))
-
-    def _remaining_s(self, deadline_ns: int) -> float:
-        return max(0.0, (deadline_ns - self._mono_ns()) / 1e9)
+        return self._closing.patience_s(LOOK_UP_S, for_results=not self._feed.is_finished)

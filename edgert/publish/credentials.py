@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,13 @@ class Secret:
         return "Secret(***)"
 
 
-def read_secret(place: str, resolve: Resolve, environment: Mapping[str, str] = os.environ) -> Secret:
-    """Return the first line of a password_file.
+def read_secret(
+    place: str,
+    resolve: Resolve,
+    environment: Mapping[str, str] = os.environ,
+    key: str = "password_file",
+) -> Secret:
+    """Return the first line of a file that the option `key` names.
 
     A bare name is looked for in $CREDENTIALS_DIRECTORY (systemd) first. Raises ConfigError.
     """
@@ -37,9 +43,9 @@ def read_secret(place: str, resolve: Resolve, environment: Mapping[str, str] = o
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"password_file {path} cannot be read: {_reason(error)}") from error
+        raise ConfigError(f"{key} {path} cannot be read: {_reason(error)}") from error
     if not lines or not lines[0]:
-        raise ConfigError(f"password_file {path}: the first line is empty; expected the secret there.")
+        raise ConfigError(f"{key} {path}: the first line is empty; expected the secret there.")
     return Secret(lines[0])
 
 
@@ -54,7 +60,22 @@ def find_secret(place: str, resolve: Resolve, environment: Mapping[str, str]) ->
 
 
 def tls_context(options: TlsOptions, resolve: Resolve) -> ssl.SSLContext:
-    """Return a context that verifies the peer and its host name. Raises ConfigError, naming the file."""
+    """Return a context for TLS 1.2 and later that verifies the peer: by certificate and host name, or by key.
+
+    Raises:
+        ConfigError: a file cannot be used, or this Python has no TLS by key.
+    """
+    if options.psk_identity and options.psk_file:
+        context = _context_by_key(options.psk_identity, options.psk_file, resolve)
+    else:
+        context = _context_by_certificate(options, resolve)
+    if options.alpn:
+        context.set_alpn_protocols(list(options.alpn))
+    context.sslsocket_class = ClosingTlsSocket
+    return context
+
+
+def _context_by_certificate(options: TlsOptions, resolve: Resolve) -> ssl.SSLContext:
     ca_file = _existing(options.ca_file, "ca_file", resolve)
     certificate = _existing(options.certificate_file, "certificate_file", resolve)
     key = _existing(options.key_file, "key_file", resolve)
@@ -62,10 +83,55 @@ def tls_context(options: TlsOptions, resolve: Resolve) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=ca_file)
     except (ssl.SSLError, OSError) as error:
         raise ConfigError(f"tls.ca_file {ca_file}: no PEM certificates: {_reason(error)}") from error
-    context.sslsocket_class = ClosingTlsSocket
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # whatever the system's OpenSSL allows besides
     if certificate:
         _load_certificate(context, certificate, key)
     return context
+
+
+def _context_by_key(identity: str, place: str, resolve: Resolve) -> ssl.SSLContext:
+    """Return a context in which only the holder of the same key can answer; nobody shows a certificate."""
+    key = _key(place, resolve)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    set_callback = getattr(context, "set_psk_client_callback", None)
+    if set_callback is None:
+        here = ".".join(map(str, sys.version_info[:2]))
+        raise ConfigError(f"tls.psk_file needs Python 3.13 or later; this is {here}. Or use certificates.")
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    # Python offers keys in TLS 1.2 only, and without these ciphers certificates would be accepted unseen.
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("PSK")
+    set_callback(lambda _hint: (identity, key))
+    return context
+
+
+def _key(place: str, resolve: Resolve) -> bytes:
+    text = read_secret(place, resolve, key="tls.psk_file").reveal()
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        path = find_secret(place, resolve, os.environ)
+        raise ConfigError(f"tls.psk_file {path}: the first line is no key in hexadecimal digits.") from None
+
+
+# OpenSSL's X509_V_ERR_ numbers, and what is to be done.
+VERIFY_HINTS = {
+    9: "is this computer's clock right?",  # not yet valid
+    10: "the broker needs a new one, or this computer's clock is wrong",  # expired
+    18: "tls.ca_file is to name this certificate, or the authority that signed it",  # self-signed
+    19: "is tls.ca_file the authority that signed the broker's certificate?",  # self-signed in the chain
+    20: "is tls.ca_file the authority that signed the broker's certificate?",  # issuer unknown
+    62: "connect to a name that it has",  # host name mismatch
+    64: "connect to an address that it has",  # IP address mismatch
+}
+
+
+def distrust(error: ssl.SSLCertVerificationError) -> str:
+    """Say why the broker's certificate is not trusted, and what to look at."""
+    hint = VERIFY_HINTS.get(error.verify_code)
+    said = f"certificate verify failed: {error.verify_message}"
+    return f"{said} (of the broker's certificate; {hint})" if hint else said
 
 
 class ClosingTlsSocket(ssl.SSLSocket):

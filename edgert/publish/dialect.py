@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -29,11 +30,20 @@ class Dialect(Protocol):
     def farewell(self) -> Message:
         """Return what is published last, before DISCONNECT: the broker forgets the will then."""
 
-    def result(self, result: Result, *, historical: bool, qos: int) -> Message:
-        """Return the message of a result, to be sent now. Raises ConfigError for a bad name."""
+    def result(self, result: Result, *, historical: bool, qos: int) -> list[Message]:
+        """Return the messages of a result, to be sent now and in this order.
+
+        The last is the result's own: its `result` is set, that of the others is not. Raises ConfigError
+        for a bad name.
+        """
 
     def received(self, received: Received) -> list[Message]:
         """Return the answer to a message of one of `subscriptions`."""
+
+    def described(
+        self, sources: Mapping[str, Sequence[str]], labels: Mapping[str, Sequence[str]]
+    ) -> list[Message]:
+        """Take each source's models and each detector's labels; return what to send. Any thread."""
 
 
 class NativeDialect:
@@ -60,9 +70,9 @@ class NativeDialect:
         """Return the retained state `disconnected`."""
         return Message(self._prefix + topics.STATE, DISCONNECTED, qos=1, is_retained=True)
 
-    def result(self, result: Result, *, historical: bool, qos: int) -> Message:
+    def result(self, result: Result, *, historical: bool, qos: int) -> list[Message]:
         """Return the result at `source/<source>/result/<model>`."""
-        return Message(
+        message = Message(
             _topic(self._prefix, result.source, result.model),
             self._encoder.encode(result, historical),
             qos,
@@ -70,9 +80,16 @@ class NativeDialect:
             content_type=self._encoder.content_type,
             expiry_s=self._expiry_s,
         )
+        return [message]
 
     def received(self, received: Received) -> list[Message]:
         """Return nothing: commands are heard by others."""
+        return []
+
+    def described(
+        self, sources: Mapping[str, Sequence[str]], labels: Mapping[str, Sequence[str]]
+    ) -> list[Message]:
+        """Return nothing: the birth says it."""
         return []
 
 

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edgert import __version__
 from edgert.errors import ConfigError
 from edgert.publish import topics
+from edgert.publish.dialect import Dialect, NativeDialect
+from edgert.publish.encoder import Encoder
+from edgert.publish.encodings import make_encoder
+from edgert.publish.filtered import FilteredSink
+from edgert.publish.filters import ResultFilter
 from edgert.publish.lines import LinesSink, check_path
-from edgert.publish.options import LinesOptions, MqttOptions, Resolve, SinkOptions, TapOptions
+from edgert.publish.options import LinesOptions, MqttOptions, Resolve, SinkOptions, SpoolOptions, TapOptions
 from edgert.publish.payload import ResultEncoder
 from edgert.publish.sink import Sink, Tap
 from edgert.stats import CopyCounts
+
+if TYPE_CHECKING:
+    from edgert.publish.picture_tap import PictureTap
+    from edgert.publish.spool import Spool
 
 
 def open_sink(
@@ -30,12 +41,14 @@ def open_sink(
         ConfigError: a name cannot be part of a topic, or a file cannot be used.
     """
     check_sink(name, options, resolve)
-    encoder = ResultEncoder(node, boot)
+    encoder = make_encoder(options.encoding, node, boot)
     sink: Sink
     if isinstance(options, LinesOptions):
         sink = LinesSink(name, options, encoder, resolve)
     else:
-        sink = _mqtt_sink(name, options, node, encoder, resolve)
+        sink = _mqtt_sink(name, options, node, boot, resolve, encoder)
+    if options.filter is not None:
+        sink = FilteredSink(sink, ResultFilter(options.filter))
     sink.open()
     return sink
 
@@ -68,17 +81,54 @@ def open_tap(name: str, options: TapOptions, node: str, boot: str, copies: CopyC
     return tap
 
 
-def _mqtt_sink(name: str, options: MqttOptions, node: str, encoder: ResultEncoder, resolve: Resolve) -> Sink:
+def open_pictures(name: str, options: SinkOptions, sink: Sink) -> PictureTap | None:
+    """Return a tap that publishes pictures through an MQTT sink, if its options want them."""
+    if not isinstance(options, MqttOptions) or options.home_assistant is None:
+        return None
+    if not options.home_assistant.camera or sink.announcer is None:
+        return None
+    from edgert.publish.picture_tap import PictureTap
+    from edgert.publish.snapshot import Snapshots
+
+    return PictureTap(f"{name}.pictures", Snapshots(options.home_assistant), sink.announcer)
+
+
+def _mqtt_sink(
+    name: str, options: MqttOptions, node: str, boot: str, resolve: Resolve, encoder: Encoder
+) -> Sink:
     from edgert.publish import client_id
     from edgert.publish.mqtt import PahoSession
     from edgert.publish.mqtt_sink import MqttSink
 
     prefix = topics.prefix(options.topic_root, node)
     identity = options.client_id or client_id.default_client_id(node, name, client_id.machine_id())
-    open_session = partial(
-        PahoSession, options, client_id=identity, will_topic=prefix + topics.STATE, resolve=resolve
-    )
-    return MqttSink(name, options, prefix, encoder, open_session)
+    open_session = partial(PahoSession, options, client_id=identity, resolve=resolve)
+    dialect = _dialect(options, node, prefix, encoder)
+    spool = None if options.spool is None else _spool(name, options.spool, node, boot, resolve)
+    return MqttSink(name, options, prefix, dialect, open_session, spool)
+
+
+def _dialect(options: MqttOptions, node: str, prefix: str, encoder: Encoder) -> Dialect:
+    if options.sparkplug is not None:
+        from edgert.publish.sparkplug import SparkplugDialect
+
+        own = options.sparkplug
+        return SparkplugDialect(own.group, own.node or node, encoder, {"edgert": __version__})
+    if options.home_assistant is not None:
+        from edgert.publish.announcement import Announcement, HomeAssistantDialect
+
+        announcement = Announcement(node, prefix, options.home_assistant, __version__)
+        return HomeAssistantDialect(prefix, encoder, options.expiry_s, announcement)
+    return NativeDialect(prefix, encoder, options.expiry_s)
+
+
+def _spool(name: str, options: SpoolOptions, node: str, boot: str, resolve: Resolve) -> Spool:
+    from edgert.publish.client_id import state_folder
+    from edgert.publish.spool import Spool
+    from edgert.publish.spool_file import SpoolFile
+
+    path = resolve(options.path) if options.path else state_folder() / "spool" / f"{node}-{name}.db"
+    return Spool(name, SpoolFile(path, options.max_mb * 1_000_000), options, boot)
 
 
 def _check_files(options: MqttOptions, resolve: Resolve) -> None:

@@ -14,8 +14,8 @@ from typing import ClassVar
 
 from edgert.errors import ClosedError, ConfigError, SinkError
 from edgert.frames.result import Result
+from edgert.publish.encoder import Encoder
 from edgert.publish.options import LinesOptions, Resolve
-from edgert.publish.payload import ResultEncoder
 from edgert.publish.queued import CountingEncoder, DeliveryThread, SinkCounts, SinkQueue
 from edgert.publish.sink import SinkStats
 from edgert.stats import LiveCount
@@ -42,9 +42,7 @@ class LinesSink:
 
     announcer = None
 
-    def __init__(
-        self, name: str, options: LinesOptions, encoder: ResultEncoder, resolve: Resolve = Path
-    ) -> None:
+    def __init__(self, name: str, options: LinesOptions, encoder: Encoder, resolve: Resolve = Path) -> None:
         self.name = name
         self._path = resolve(options.path) if options.path is not None else None
         self._counts = SinkCounts()

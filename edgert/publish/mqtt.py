@@ -10,56 +10,57 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import paho.mqtt.client as paho
+from paho.mqtt import MQTTException
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edgert.errors import SinkError
-from edgert.publish.credentials import read_secret, tls_context
+from edgert.publish import reasons
+from edgert.publish.credentials import distrust, read_secret, tls_context
+from edgert.publish.inbox import Inbox
 from edgert.publish.options import MqttOptions, Resolve
-from edgert.publish.session import BrokerRefusedError, Limits, Message, Settled
+from edgert.publish.properties import TopicAliases, connect_properties, publish_properties
+from edgert.publish.session import Attempt, BrokerRefusedError, Limits, Message, Received, Settled
 from edgert.stats import LiveCount
 
 CONNECT_TIMEOUT_S = 5.0  # for the network connection and the TLS handshake, each
 KEEP_ALIVE_SHARE = 0.75  # paho needs two of its keep-alives to notice a dead link; two of these are 1.5
-WILL = b"lost"
+RECEIVE_MAXIMUM = 20  # messages of QoS 1 and 2 that a broker may send before we have acknowledged one
+RECEIVE_BYTES = 1_048_576  # commands are small; a broker drops what is larger than this packet
 
 VERSIONS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 
-# Reason codes of MQTT 5; paho turns the return codes of 3.1.1 into them.
-VERSION_REFUSALS = (0x81, 0x82, 0x84)  # malformed packet, protocol error, unsupported version
-CREDENTIAL_REFUSALS = (0x86, 0x87, 0x8C)  # bad user or password, not authorized, bad method
-FINAL_REFUSALS = (*CREDENTIAL_REFUSALS, 0x85, 0x8A, 0x9A, 0x9B)  # client id, banned, retain, QoS of the will
-SESSION_TAKEN_OVER = 0x8E
-
 
 class PahoSession:
-    """A Session. `will_topic` is where the broker says `lost` if this process vanishes."""
+    """A Session."""
 
     live: ClassVar[LiveCount] = LiveCount("broker session")
 
-    def __init__(
-        self, options: MqttOptions, version: str, client_id: str, will_topic: str, resolve: Resolve
-    ) -> None:
+    def __init__(self, options: MqttOptions, attempt: Attempt, client_id: str, resolve: Resolve) -> None:
         self.limits = Limits(inflight=options.max_inflight)
         self.is_connected = False
         self._options = options
+        self._attempt = attempt
         self._client_id = client_id
-        self._will_topic = will_topic
         self._resolve = resolve
-        self._is_v5 = version == "5"
-        self._client = _client(client_id, version)
+        self._is_v5 = attempt.version == "5"
+        self._client = _client(client_id, attempt.version)
         self._client.on_log = self._on_log
         self._client.on_socket_open = self._on_socket_open
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
+        self._inbox = Inbox()
+        self._client.on_message = self._inbox.on_message
+        self._client.on_subscribe = self._inbox.on_subscribe
         self._answer: ReasonCode | None = None  # to CONNECT
         self._ending: ReasonCode | None = None  # the broker's DISCONNECT
         self._trouble = ""  # what paho logged as an error before the broker's answer
+        self._aliases = TopicAliases(0)
         self._inflight: dict[int, Message] = {}  # QoS 1 and 2, by packet id
         self._writing: Message | None = None  # QoS 0, if the network has not taken all of it
         self._settled: list[Settled] = []
@@ -74,15 +75,18 @@ class PahoSession:
             ConfigError: a secret or certificate cannot be read.
         """
         self._set_credentials()
-        self._client.will_set(self._will_topic, WILL, qos=1, retain=True)
         keep_alive_s = round(self._options.keep_alive_s * KEEP_ALIVE_SHARE)
         if self._options.keep_alive_s:
             keep_alive_s = max(1, keep_alive_s)
-        host, port = self._options.address
+        # paho asks properties for `pack` only, and its own class takes sixty times as long for it.
+        properties: Any = connect_properties(RECEIVE_MAXIMUM, RECEIVE_BYTES) if self._is_v5 else None
+        will = self._attempt.will
+        self._client.will_set(will.topic, will.payload, will.qos, will.is_retained)
         self._is_open = True
         self.live.opened()
         with _translated("cannot be reached"):
-            self._client.connect(host, port, keep_alive_s)
+            host, port = self._attempt.host, self._attempt.port
+            self._client.connect(host, port, keep_alive_s, properties=properties)
 
     def pump(self, wake: int, timeout_s: float) -> None:
         """Wait for the network or for descriptor `wake`, then receive and send what is possible.
@@ -119,6 +123,24 @@ class PahoSession:
             self._inflight[info.mid] = message
         elif info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS or not info.is_published():
             self._writing = message
+
+    def subscribe(self, filters: Sequence[str]) -> None:
+        """Ask for messages of these topic filters, with QoS 1. Once the broker has accepted."""
+        for topic_filter in filters:
+            try:
+                _, packet_id = self._client.subscribe(topic_filter, 1)
+            except ValueError as error:  # no topic filter
+                self._inbox.refused(topic_filter, str(error))
+            else:
+                self._inbox.asked(packet_id, topic_filter)
+
+    def take_received(self) -> list[Received]:
+        """Return what has arrived since the last call, in order."""
+        return self._inbox.take_received()
+
+    def take_refused_filters(self) -> list[tuple[str, str]]:
+        """Return the filters that the broker has refused since the last call, each with its reason."""
+        return self._inbox.take_refused()
 
     def take_settled(self) -> list[Settled]:
         """Return what the broker has said since the last call, in its order."""
@@ -159,11 +181,21 @@ class PahoSession:
             self._client.tls_set_context(tls_context(options.tls, self._resolve))
 
     def _offer(self, message: Message) -> paho.MQTTMessageInfo:
+        """Hand to paho. Raises ValueError for what cannot be published."""
+        if not message.topic:
+            raise ValueError("The topic is empty.")
+        topic, alias = message.topic, 0
+        if message.result is not None:
+            topic, alias = self._aliases.find(topic)
+        properties: Any = publish_properties(message, alias) if self._is_v5 else None
         while True:
-            info = self._client.publish(message.topic, message.payload, message.qos, message.is_retained)
+            info = self._client.publish(topic, message.payload, message.qos, message.is_retained, properties)
             if info.rc != MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
-                return info
+                break
             # The packet id is still in flight, 65,535 messages later; the next one is not.
+        if topic and alias:
+            self._aliases.sent(topic, alias)
+        return info
 
     def _exchange(self, wake: int, timeout_s: float) -> None:
         """Let paho receive, send and look after its keep-alive. Its return codes show as a closed socket."""
@@ -192,28 +224,17 @@ class PahoSession:
             text = f"closed the connection without an answer{self._trouble or self._guess()}"
             return BrokerRefusedError(text, try_other_version=self._is_v5)
         if not self.is_connected:
-            return self._refusal(self._answer)
+            user = self._options.user
+            return reasons.refusal(self._answer.value, str(self._answer), user, is_v5=self._is_v5)
         if self._ending is None:
             return SinkError("the connection was lost")
-        if self._ending.value == SESSION_TAKEN_OVER:
-            text = f"another client has connected as {self._client_id!r}; give each its own client_id"
-            return BrokerRefusedError(text, is_final=True)
-        return SinkError(f"ended the connection: {self._ending}")
+        return reasons.parting(self._ending.value, str(self._ending), self._client_id)
 
     def _guess(self) -> str:
         tls = self._options.tls
-        return " (does it want a certificate_file?)" if tls and not tls.certificate_file else ""
-
-    def _refusal(self, answer: ReasonCode) -> BrokerRefusedError:
-        hint = ""
-        if answer.value in CREDENTIAL_REFUSALS:
-            user = f"user {self._options.user!r}" if self._options.user is not None else "no user"
-            hint = f" (as {user}; check user, password_file and the broker's access list)"
-        return BrokerRefusedError(
-            f"refused the connection: {answer}{hint}",
-            try_other_version=self._is_v5 and answer.value in VERSION_REFUSALS,
-            is_final=answer.value in FINAL_REFUSALS,
-        )
+        if not tls or tls.certificate_file:
+            return ""
+        return " (does it know psk_identity?)" if tls.psk_file else " (does it want a certificate_file?)"
 
     def _on_socket_open(self, _client: Any, _data: Any, sock: Any) -> None:
         # A result must not wait until the broker's host has acknowledged the one before (Nagle).
@@ -232,6 +253,8 @@ class PahoSession:
             packet_bytes=getattr(properties, "MaximumPacketSize", self.limits.packet_bytes),
             qos=getattr(properties, "MaximumQoS", self.limits.qos),
         )
+        if self._options.topic_alias:
+            self._aliases = TopicAliases(getattr(properties, "TopicAliasMaximum", 0))
 
     def _on_disconnect(
         self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, _properties: Any
@@ -266,5 +289,7 @@ def _client(client_id: str, version: str) -> paho.Client:
 def _translated(what: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
+    except ssl.SSLCertVerificationError as error:
+        raise SinkError(f"{what}: {distrust(error)}") from error
+    except (OSError, ValueError, MQTTException) as error:
         raise SinkError(f"{what}: {getattr(error, 'strerror', None) or error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 
 from edgert.publish.session import Message
 from edgert.stats import Tally
@@ -13,10 +14,10 @@ MAX_BREAKS = 5  # connections that one message may cost before it is given up
 
 
 class Outbox:
-    """Retained values, single announcements, and messages that a broken connection left unfinished.
+    """Retained values, single messages, and what a broken connection left unfinished.
 
-    Any thread retains and announces; the connection's thread takes. A retained value is kept for every
-    later connection, an announcement is dropped while there is none.
+    Any thread puts in; the connection's thread takes. A retained value is kept for every later
+    connection; announcements and answers are dropped while there is none.
     """
 
     def __init__(self, last_topic: str) -> None:
@@ -26,54 +27,55 @@ class Outbox:
         self._announcements: deque[Message] = deque()
         self._unfinished: deque[Message] = deque()
         self._is_connected = False
-        self.counts = Tally()  # announcements dropped, by reason
+        self.counts = Tally()  # announcements and answers dropped, by reason
 
-    def retain(self, topic: str, payload: bytes) -> None:
-        """Send `payload` now, if connected, and after every later connect."""
+    def retain(self, topic: str, payload: bytes, *, newest_only: bool = False) -> None:
+        """Send `payload` now, if connected, and after every later connect.
+
+        `newest_only`: in the place of an earlier value that still waits, if there is one.
+        """
         message = Message(topic, payload, qos=1, is_retained=True)
         with self._lock:
+            earlier = self._retained.get(topic)
             self._retained[topic] = message
-            if self._is_connected:
-                self._announce(message)
+            if not self._is_connected:
+                return
+            if newest_only and earlier is not None and earlier in self._announcements:
+                self._announcements[self._announcements.index(earlier)] = message
+            else:
+                self._append(message)
 
-    def announce(self, topic: str, payload: bytes) -> None:
-        """Send `payload` once, now, or never."""
+    def announce(self, message: Message) -> None:
+        """Send the message once, on this connection, or never."""
         with self._lock:
             if self._is_connected:
-                self._announce(Message(topic, payload))
+                self._append(message)
             else:
                 self.counts.add("broker_away")
 
-    def retained(self, topic: str) -> bytes | None:
-        """Return the last retained value of `topic`."""
-        message = self._retained.get(topic)
-        return message.payload if message else None
-
-    def connected(self) -> None:
-        """Begin a connection: all retained values are due."""
+    def connected(self, greeting: Sequence[Message] = ()) -> None:
+        """Begin a connection: the greeting is due, then all retained values."""
         with self._lock:
             self._is_connected = True
             self._announcements.clear()
+            self._announcements.extend(greeting)
             self._announcements.extend(m for topic, m in self._retained.items() if topic != self._last_topic)
             if self._last_topic in self._retained:
                 self._announcements.append(self._retained[self._last_topic])
 
-    def disconnected(self, unfinished: list[Message]) -> Message | None:
-        """End a connection; `unfinished` are sent again, in order, on the next.
-
-        Returns the first of them if it is given up: a broker that ends connection after connection
-        with the same message first in flight most likely ends them because of it.
-        """
+    def disconnected(self, again: list[Message]) -> None:
+        """End a connection; these are sent again, in order, on the next, and so are answers that wait."""
         with self._lock:
             self._is_connected = False
+            waiting = [message for message in self._announcements if not message.is_retained]
             self._announcements.clear()
-        again = [message for message in unfinished if not message.is_retained]
-        given_up = None
-        if again:
-            again[0].breaks += 1
-            given_up = again.pop(0) if again[0].breaks >= MAX_BREAKS else None
         self._unfinished.extendleft(reversed(again))
-        return given_up
+        for message in waiting:
+            is_room = len(self._unfinished) < MAX_ANNOUNCEMENTS
+            if message.is_kept and is_room:
+                self._unfinished.append(message)
+            else:
+                self.counts.add("broker_away")
 
     def take(self) -> Message | None:
         """Return the next message: announcements, then what is unfinished; None if nothing waits."""
@@ -87,8 +89,24 @@ class Outbox:
         """Nothing waits."""
         return not self._announcements and not self._unfinished
 
-    def _announce(self, message: Message) -> None:
+    def _append(self, message: Message) -> None:
         if len(self._announcements) >= MAX_ANNOUNCEMENTS:
             self._announcements.popleft()
             self.counts.add("queue_full")
         self._announcements.append(message)
+
+
+def survivors(unfinished: list[Message]) -> tuple[list[Message], Message | None]:
+    """Return what is to be sent again on the next connection, and the message that is given up, if any.
+
+    Retained values are due on every connection anyway, and announcements belong to theirs. The first
+    survivor is given up in the end: a broker that ends connection after connection with the same
+    message first in flight most likely ends them because of it.
+    """
+    again = [message for message in unfinished if message.result is not None or message.is_kept]
+    if not again:
+        return [], None
+    again[0].breaks += 1
+    if again[0].breaks < MAX_BREAKS:
+        return again, None
+    return again[1:], again[0]

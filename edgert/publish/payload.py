@@ -1,4 +1,4 @@
-"""A result as JSON: the wire format `edgert.result/1`, described in result.schema.json."""
+"""A result as a payload: the wire format `edgert.result/1`, described in result.schema.json."""
 
 from __future__ import annotations
 
@@ -65,10 +65,8 @@ class ResultPayload(msgspec.Struct, gc=False, kw_only=True):
     tensors: list[TensorPayload] | UnsetType = UNSET
 
 
-class ResultEncoder:
-    """An Encoder. Keeps a buffer for reuse, so each thread needs one of its own."""
-
-    content_type = "application/json"
+class PayloadBuilder:
+    """Makes the payloads of a node's results, before they become bytes. Any thread."""
 
     def __init__(
         self,
@@ -81,10 +79,9 @@ class ResultEncoder:
         self._boot = boot
         self._utc_ns = utc_ns
         self._mono_ns = mono_ns
-        self._encode = msgspec.json.Encoder().encode
 
-    def encode(self, result: Result, historical: bool = False) -> bytes:
-        """Return the JSON of `result`, published now. `historical` marks one that is not live."""
+    def build(self, result: Result, historical: bool = False) -> ResultPayload:
+        """Return the payload of `result`, published now. `historical` marks one that is not live."""
         payload = ResultPayload(
             schema=SCHEMA,
             node=self._node,
@@ -100,12 +97,37 @@ class ResultEncoder:
             size=(result.width, result.height),
         )
         _fill(payload, result)
-        return self._encode(payload)
+        return payload
+
+
+class ResultEncoder:
+    """The Encoder of JSON. Keeps a buffer for reuse, so each thread needs one of its own."""
+
+    content_type = "application/json"
+
+    def __init__(
+        self,
+        node: str,
+        boot: str,
+        utc_ns: Callable[[], int] = time.time_ns,
+        mono_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._builder = PayloadBuilder(node, boot, utc_ns, mono_ns)
+        self._encode = msgspec.json.Encoder().encode
+
+    def encode(self, result: Result, historical: bool = False) -> bytes:
+        """Return the JSON of `result`, published now. `historical` marks one that is not live."""
+        return self._encode(self._builder.build(result, historical))
 
 
 def result_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of the payload."""
-    text = resources.files("edgert.publish").joinpath("result.schema.json").read_bytes()
+    return read_schema("result")
+
+
+def read_schema(name: str) -> dict[str, Any]:
+    """Return the JSON Schema in `<name>.schema.json`, which ships beside this module."""
+    text = resources.files("edgert.publish").joinpath(f"{name}.schema.json").read_bytes()
     schema: dict[str, Any] = msgspec.json.decode(text)
     return schema
 
@@ -150,13 +172,22 @@ def _names(labels: Sequence[str], indices: list[int]) -> list[str]:
 
 def _rounded(values: Array, decimals: int) -> list[Any]:
     """Round as float64: a rounded float32 would be written with all its digits again."""
-    rounded: list[Any] = values.astype(np.float64).round(decimals).tolist()
-    return rounded
+    return _listed(values.astype(np.float64).round(decimals))
 
 
 def _flat(array: Array) -> list[Any]:
-    values: list[Any] = array.ravel().tolist()
+    values = _listed(array.ravel())
     return [_text(value) for value in values] if array.dtype.kind in "SO" else values
+
+
+def _listed(array: Array) -> list[Any]:
+    """Return Python's values, with None for what is not finite: not every encoding does that itself."""
+    is_finite = np.isfinite(array) if array.dtype.kind == "f" else True
+    if not np.all(is_finite):
+        array = array.astype(object)
+        array[~is_finite] = None
+    values: list[Any] = array.tolist()
+    return values
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ from edgert.errors import ClosedError, SinkError
 from edgert.frames.channel import Channel
 from edgert.frames.result import Result
 from edgert.publish.complaint import Complaint
-from edgert.publish.payload import ResultEncoder
+from edgert.publish.encoder import Encoder
 from edgert.publish.sink import SinkStats
 from edgert.stats import Latency, LiveCount, Tally
 
@@ -57,11 +57,16 @@ class SinkQueue(Generic[T]):
     """A bounded queue in front of a sink's thread. `put` never waits and never raises."""
 
     def __init__(
-        self, capacity: int, counts: SinkCounts, why_full: Callable[[], str] = lambda: "queue_full"
+        self,
+        capacity: int,
+        counts: SinkCounts,
+        why_full: Callable[[], str] = lambda: "queue_full",
+        spill: Callable[[T], None] | None = None,
     ) -> None:
+        """`spill` takes what there is no room for; without it that is dropped, and counted as `why_full`."""
         self._counts = counts
         self._why_full = why_full
-        self._channel: Channel[T] = Channel(capacity, self._on_drop)
+        self._channel: Channel[T] = Channel(capacity, spill or self._on_drop)
 
     def put(self, item: T) -> None:
         """Add; the oldest is dropped when full, this one when closed. Any thread."""
@@ -114,7 +119,7 @@ class SinkQueue(Generic[T]):
 class CountingEncoder:
     """Encodes results on the sink's thread. One that cannot be encoded is counted and stops nothing else."""
 
-    def __init__(self, name: str, encoder: ResultEncoder, counts: SinkCounts) -> None:
+    def __init__(self, name: str, encoder: Encoder, counts: SinkCounts) -> None:
         self._encoder = encoder
         self._counts = counts
         self._complaint = Complaint(log, f"Sink {name}")

@@ -21,6 +21,7 @@ class Message(msgspec.Struct, eq=False):
     result: Result | None = None  # what the payload says; None: not a result
     is_counted: bool = False  # handed over before, on a connection that broke
     breaks: int = 0  # how many connections ended with this message first in flight
+    is_kept: bool = False  # sent again on the next connection, as a result is
     # Of MQTT 5; left out where 3.1.1 is spoken.
     content_type: str = ""
     expiry_s: int = 0  # after which the broker drops it undelivered; 0: never
@@ -51,6 +52,15 @@ class Settled(msgspec.Struct, frozen=True):
 
     message: Message
     refusal: str | None  # None: it has taken it
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """How to connect, once."""
+
+    version: str  # of MQTT: "5" or "3.1.1"
+    host: str
+    port: int
+    will: Message  # what the broker publishes if this process vanishes; without properties of MQTT 5
 
 
 class BrokerRefusedError(SinkError):
@@ -105,6 +115,9 @@ class Session(Protocol):
     def take_received(self) -> list[Received]:
         """Return what has arrived since the last call, in order."""
 
+    def take_refused_filters(self) -> list[tuple[str, str]]:
+        """Return the filters that the broker has refused since the last call, each with its reason."""
+
     def take_settled(self) -> list[Settled]:
         """Return what the broker has said since the last call, in its order."""
 
@@ -127,8 +140,15 @@ class Feed(Protocol):
     def next_message(self, connected_mono_ns: int) -> Message | None:
         """Return the next result to publish; None if none waits. Older ones than the time are historical."""
 
-    def renewed(self, message: Message, connected_mono_ns: int) -> Message:
-        """Return a result that an earlier connection left unfinished as it is to be sent on this one."""
+    def take_back(self, messages: list[Message]) -> None:
+        """Keep these results, in order, for the next connection; the broker may have them.
+
+        At the end of every connection, also with none. What comes again carries `breaks` and `is_counted`.
+        """
+
+    @property
+    def is_midway(self) -> bool:
+        """The next message belongs to the last one: nothing else may come between."""
 
     @property
     def is_finished(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -9,9 +10,21 @@ import msgspec
 from edgert.frames.channel import ChannelStatistics
 from edgert.frames.frame import Frame
 from edgert.frames.result import Result
+from edgert.publish.session import Received
 from edgert.stats import LatencySummary
 
 NodeState = Literal["init", "ready", "draining", "disconnected"]
+
+
+class SpoolStats(msgspec.Struct, frozen=True):
+    """What a spool holds and has done. `dropped` counts results that were lost to it, by reason."""
+
+    results: int
+    bytes: int
+    stored: int
+    replayed: int
+    dropped: dict[str, int]  # over_budget, expired, disk_failed, slow_disk, damaged, unstorable
+    set_aside: int  # damaged files; how many results they held is not always known
 
 
 class SinkStats(msgspec.Struct, frozen=True):
@@ -25,6 +38,8 @@ class SinkStats(msgspec.Struct, frozen=True):
     refused: int  # of those sent, what the receiver said no to
     is_connected: bool
     latency: LatencySummary  # captured to sent
+    left_out: dict[str, int] = {}  # by the sink's filter, by reason; these are in none of the others
+    spool: SpoolStats | None = None  # what waits on disk; results of an earlier start may be among those sent
 
 
 class Announcer(Protocol):
@@ -33,11 +48,26 @@ class Announcer(Protocol):
     def publish_state(self, state: NodeState) -> None:
         """Retain the node's state."""
 
-    def publish_retained(self, suffix: str, payload: bytes) -> None:
-        """Retain `payload` below the node's prefix, now and after every reconnect; empty removes it."""
+    def publish_retained(self, suffix: str, payload: bytes, *, newest_only: bool = False) -> None:
+        """Retain `payload` below the node's prefix, now and after every reconnect; empty removes it.
+
+        `newest_only`: it may take the place of an earlier one that still waits.
+        """
 
     def publish(self, suffix: str, payload: bytes) -> None:
         """Publish once, below the node's prefix. Not kept while the receiver is away."""
+
+    def describe(self, sources: Mapping[str, Sequence[str]], labels: Mapping[str, Sequence[str]]) -> None:
+        """Say which models each source has, and which labels each detector, to those that show it."""
+
+    def listen(self, suffix: str, on_message: Callable[[Received], None]) -> None:
+        """Hear what comes to a topic filter below the node's prefix, now and after every reconnect.
+
+        `on_message` is called on the connection's thread, which it must not keep.
+        """
+
+    def answer(self, topic: str, payload: bytes, correlation: bytes = b"") -> None:
+        """Publish once to a complete topic. Not kept while the receiver is away."""
 
 
 class Sink(Protocol):

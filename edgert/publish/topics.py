@@ -5,8 +5,9 @@
 - `stats`
 - `source/<source>/state`, retained
 - `source/<source>/result/<model>`
+- `source/<source>/snapshot`, retained: a JPEG
 - `model/<model>/state`, retained
-- `cmd/<verb>`
+- `cmd/<verb>`, and `cmd/<verb>/answer` for who cannot say where it wants the answer
 """
 
 from __future__ import annotations
@@ -42,6 +43,11 @@ def model_state(model: str) -> str:
 def result(source: str, model: str) -> str:
     """Return where the results of a model for a source go."""
     return f"source/{source}/result/{model}"
+
+
+def snapshot(source: str) -> str:
+    """Return where the pictures of a source are retained."""
+    return f"source/{source}/snapshot"
 
 
 def command(verb: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgert.frames.result import Classes, Result
+from edgert.publish.dialect import NativeDialect
 from edgert.publish.factory import open_sink
 from edgert.publish.lines import LinesSink
 from edgert.publish.mqtt import PahoSession
@@ -64,8 +65,8 @@ class MqttRig:
     def __init__(self, folder):
         self._broker = FakeBroker()
         options = MqttOptions(queue=QUEUE, qos=1, retry_min_s=0.001)
-        encoder = ResultEncoder("n", "b")
-        self.sink = MqttSink("mqtt", options, "edgert/n/", encoder, self._broker.open_session)
+        dialect = NativeDialect("edgert/n/", ResultEncoder("n", "b"))
+        self.sink = MqttSink("mqtt", options, "edgert/n/", dialect, self._broker.open_session)
 
     def received(self):
         return [json.loads(m.payload)["seq"] for m in self._broker.received if "/result/" in m.topic]
@@ -83,10 +84,11 @@ class MosquittoRig:
         self._subscriber = Subscriber(self._broker.port, "edgert/n/source/+/result/+")
         options = MqttOptions(port=self._broker.port, queue=QUEUE, qos=1, retry_min_s=0.01)
 
-        def open_session(version):
-            return PahoSession(options, version, "edgert-contract", "edgert/n/state", folder.joinpath)
+        def open_session(attempt):
+            return PahoSession(options, attempt, "edgert-contract", folder.joinpath)
 
-        self.sink = MqttSink("mqtt", options, "edgert/n/", ResultEncoder("n", "b"), open_session)
+        dialect = NativeDialect("edgert/n/", ResultEncoder("n", "b"))
+        self.sink = MqttSink("mqtt", options, "edgert/n/", dialect, open_session)
 
     def received(self):
         """All up to a last message, which the broker puts behind them."""

@@ -157,7 +157,7 @@ def password_file(path: Path, user: str, password: str) -> Path:
 
 
 class Certificates:
-    """A certificate authority of our own, a server certificate for 127.0.0.1, and one for a client."""
+    """A certificate authority of our own, server certificates for 127.0.0.1, and one for a client."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -174,18 +174,21 @@ class Certificates:
             "2",
             "-subj",
             "/CN=test authority",
+            "-addext",
+            "keyUsage=critical,keyCertSign",  # Python 3.13 and later want it said
             "-keyout",
             "ca.key",
             "-out",
             "ca.pem",
         )
         self.server = self._signed("server", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+        self.expired = self._signed("expired", "subjectAltName=IP:127.0.0.1", days=-1)
         self.client = self._signed("client", "extendedKeyUsage=clientAuth")
 
-    def _signed(self, name: str, extension: str) -> tuple[Path, Path]:
+    def _signed(self, name: str, extension: str, days: int = 2) -> tuple[Path, Path]:
         certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}.key"
         request, extensions = self._folder / f"{name}.csr", self._folder / f"{name}.ext"
-        extensions.write_text(extension)
+        extensions.write_text(f"{extension}\nauthorityKeyIdentifier=keyid\n")
         self._run(
             "req",
             "-newkey",
@@ -210,7 +213,7 @@ class Certificates:
             "ca.key",
             "-CAcreateserial",
             "-days",
-            "2",
+            str(days),
             "-extfile",
             str(extensions),
             "-out",

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from edgert.errors import SinkError
-from edgert.publish.session import BrokerRefusedError, Limits, Message, Settled
+from edgert.publish.session import Attempt, BrokerRefusedError, Limits, Message, Received, Settled
 from edgert.publish.waker import Waker
 
 TIMEOUT_S = 10.0
@@ -19,18 +19,23 @@ class FakeBroker:
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.is_up = True
-        self.answers: dict[str, Exception | None] = {}  # by version; None: never answers
+        self.absent: set[str] = set()  # hosts that cannot be reached
+        self.answers: dict[str, Exception | None] = {}  # by version or host; None: never answers
         self.limits = Limits(inflight=20)
         self.acknowledges = True
         self.refusals: dict[str, str] = {}  # by topic
-        self.attempts: list[str] = []  # versions, in order
+        self.refused_filters: dict[str, str] = {}  # why, by topic filter
+        self.attempts: list[str] = []  # versions, in order,
+        self.hosts: list[str] = []  # and the hosts that were asked,
+        self.wills: list[Message] = []  # and what they were to say
+        self.subscriptions: list[str] = []  # topic filters, in order
         self.received: list[Message] = []  # in order
         self.retained: dict[str, bytes] = {}
         self.goodbyes = 0
         self.session: FakeSession | None = None  # the one that is connected
 
-    def open_session(self, version: str) -> FakeSession:
-        return FakeSession(self, version)
+    def open_session(self, attempt: Attempt) -> FakeSession:
+        return FakeSession(self, attempt)
 
     def wait_for(self, wanted: Callable[[], bool]) -> None:
         with self.changed:
@@ -57,6 +62,12 @@ class FakeBroker:
             session.error = error or SinkError("the connection was lost")
             session.events.wake()
 
+    def deliver(self, topic: str, payload: bytes = b"", **fields: object) -> None:
+        """Send a message to the one that is connected, whatever it has subscribed to."""
+        session = self.session
+        session.arrived.append(Received(topic, payload, **fields))
+        session.events.wake()
+
     def acknowledge(self) -> None:
         """Take all that is in flight, now and from now on."""
         self.acknowledges = True
@@ -75,31 +86,37 @@ class FakeSession:
 
     open_count = 0  # tests demand that it returns to what it was
 
-    def __init__(self, broker: FakeBroker, version: str) -> None:
+    def __init__(self, broker: FakeBroker, attempt: Attempt) -> None:
         self.limits = Limits(inflight=20)
         self.is_connected = False
-        self.version = version
+        self.version = attempt.version
+        self.host = attempt.host
+        self.will = attempt.will
+        self.arrived: list[Received] = []
         self.events = Waker()
         self.error: Exception | None = None
         self.is_blocked = False
         self._broker = broker
         self._inflight: list[Message] = []
         self._settled: list[Settled] = []
+        self._refused_filters: list[tuple[str, str]] = []
         self._is_parting = False
         self._is_open = False
 
     def connect(self) -> None:
         with self._broker.changed:
             self._broker.attempts.append(self.version)
+            self._broker.hosts.append(self.host)
+            self._broker.wills.append(self.will)
             self._broker.changed.notify_all()
-        if not self._broker.is_up:
+        if not self._broker.is_up or self.host in self._broker.absent:
             raise SinkError("cannot be reached: Connection refused")
         self.events.open()
         self._is_open = True
         FakeSession.open_count += 1
 
     def pump(self, wake: int, timeout_s: float) -> None:
-        if self.is_connected or self._broker.answers.get(self.version, True) is None:
+        if self.is_connected or self._broker_says() is None:
             select.select([wake, self.events.fileno()], [], [], timeout_s)
         self.events.clear()
         if self._is_parting:
@@ -124,6 +141,23 @@ class FakeSession:
             self._broker.changed.notify_all()
         self.events.wake()  # an acknowledgement may be due
 
+    def subscribe(self, filters) -> None:
+        refusals = self._broker.refused_filters
+        self._refused_filters += [(wanted, refusals[wanted]) for wanted in filters if wanted in refusals]
+        with self._broker.changed:
+            self._broker.subscriptions.extend(filters)
+            self._broker.changed.notify_all()
+        if filters:
+            self.events.wake()  # the answer is due
+
+    def take_received(self) -> list[Received]:
+        arrived, self.arrived = self.arrived, []
+        return arrived
+
+    def take_refused_filters(self) -> list[tuple[str, str]]:
+        refused, self._refused_filters = self._refused_filters, []
+        return refused
+
     def take_settled(self) -> list[Settled]:
         settled, self._settled = self._settled, []
         return settled
@@ -146,8 +180,12 @@ class FakeSession:
             self.events.close()
             FakeSession.open_count -= 1
 
+    def _broker_says(self) -> Exception | bool | None:
+        answers = self._broker.answers
+        return answers.get(self.host, answers.get(self.version, True))
+
     def _answer(self) -> None:
-        answer = self._broker.answers.get(self.version, True)
+        answer = self._broker_says()
         if isinstance(answer, Exception):
             raise answer
         if answer is not None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import ssl
+from pathlib import Path
+
 import pytest
 
 from edgert.publish import mqtt
@@ -21,8 +25,8 @@ def certificates(tmp_path_factory):
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
-def tls_settings(certificates, *more):
-    certificate, key = certificates.server
+def tls_settings(certificates, *more, server=None):
+    certificate, key = server or certificates.server
     return (
         "allow_anonymous true",
         f"cafile {certificates.ca}",
@@ -169,3 +173,82 @@ def test_a_plain_client_at_a_tls_port_keeps_trying(tmp_path, certificates):
     with broker, LogWatch() as log, MqttNode(broker.port):
         log.wait_for("closed the connection without an answer")
         log.wait_for("closed the connection without an answer")
+
+
+def test_an_expired_certificate_says_so_and_what_to_look_at(tmp_path, certificates):
+    broker = Mosquitto(tmp_path, *tls_settings(certificates, server=certificates.expired))
+    tls = TlsOptions(ca_file=str(certificates.ca))
+    with broker, LogWatch() as log, MqttNode(broker.port, tls=tls) as node:
+        log.wait_for(
+            "cannot be reached: certificate verify failed: certificate has expired "
+            "(of the broker's certificate; the broker needs a new one, or this computer's clock is wrong)"
+        )
+        assert not node.sink.statistics().is_connected
+
+
+def test_another_authority_says_which_option_names_it(tmp_path, tmp_path_factory, certificates):
+    other = Certificates(tmp_path_factory.mktemp("other"))
+    broker = Mosquitto(tmp_path, *tls_settings(certificates))
+    tls = TlsOptions(ca_file=str(other.ca))
+    with broker, LogWatch() as log, MqttNode(broker.port, tls=tls) as node:
+        said = log.wait_for("certificate verify failed")
+        assert "is tls.ca_file the authority that signed the broker's certificate?" in said
+        assert not node.sink.statistics().is_connected
+
+
+def test_a_client_certificate_that_has_expired_is_refused(tmp_path, certificates):
+    certificate, key = certificates.expired
+    tls = TlsOptions(ca_file=str(certificates.ca), certificate_file=str(certificate), key_file=str(key))
+    broker = Mosquitto(tmp_path, *tls_settings(certificates, "require_certificate true"))
+    with broker, LogWatch() as log, MqttNode(broker.port, tls=tls) as node:
+        log.wait_for("closed the connection without an answer")
+        assert not node.sink.statistics().is_connected
+
+
+def test_alpn_is_no_hindrance_where_the_broker_does_not_look_at_it(tmp_path, certificates):
+    tls = TlsOptions(ca_file=str(certificates.ca), alpn=("mqtt",))
+    broker = Mosquitto(tmp_path, *tls_settings(certificates))
+    with broker, LogWatch() as log, MqttNode(broker.port, tls=tls):
+        log.wait_for("connected with MQTT 5")
+
+
+@pytest.mark.skipif(
+    not hasattr(ssl.SSLContext, "set_psk_client_callback"), reason="TLS by key needs Python 3.13 or later"
+)
+def test_tls_by_key(tmp_path):
+    (tmp_path / "keys").write_text("node:c0ffee\n")
+    settings = ("allow_anonymous true", f"psk_file {tmp_path / 'keys'}", "psk_hint edgert")
+    tls = TlsOptions(psk_identity="node", psk_file="key")
+    with Mosquitto(tmp_path, *settings) as broker, LogWatch() as log:
+        (tmp_path / "key").write_text("badbad\n")
+        with MqttNode(broker.port, tmp_path.joinpath, tls=tls, qos=1) as node:
+            log.wait_for("cannot be reached")
+            (tmp_path / "key").write_text("c0ffee\n")
+            log.wait_for("connected with MQTT 5")
+            node.send()
+        assert node.sink.statistics().acknowledged == 1
+
+
+DYNAMIC_SECURITY = "mosquitto_dynamic_security.so"
+
+
+def test_a_forbidden_subscription_says_what_to_check(tmp_path):
+    plugin = next(Path("/usr/lib").glob(f"**/{DYNAMIC_SECURITY}"), None)
+    if plugin is None:
+        pytest.skip(f"{DYNAMIC_SECURITY} is missing; it comes with mosquitto")
+    access = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False}
+    rules = {
+        "defaultACLAccess": access,
+        "clients": [],
+        "roles": [],
+        "groups": [{"groupname": "all", "roles": []}],
+        "anonymousGroup": "all",
+    }
+    (tmp_path / "rules").write_text(json.dumps(rules))
+    settings = ("allow_anonymous true", f"plugin {plugin}", f"plugin_opt_config_file {tmp_path / 'rules'}")
+    with Mosquitto(tmp_path, *settings) as broker, LogWatch() as log, MqttNode(broker.port, qos=1) as node:
+        node.sink.connection.listen("cmd/+", print)
+        log.wait_for("refuses to send edgert/n/cmd/+: Not authorized (check its access list)")
+        node.send()
+        node.close()
+        assert node.sink.statistics().acknowledged == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgert.frames.result import Tensors
-from edgert.publish import connection
+from edgert.publish import connector
 from tests.fakes.broker import Amqtt, Mosquitto, Subscriber
 from tests.fakes.log_watch import LogWatch
 from tests.fakes.mqtt_node import MqttNode, is_result, make_result
@@ -32,7 +32,7 @@ def test_a_broker_that_speaks_both(tmp_path, protocol, used, qos):
 @pytest.mark.parametrize("qos", [0, 1, 2])
 def test_a_broker_that_speaks_3_1_1_only(tmp_path, monkeypatch, qos):
     """amqtt takes MQTT 5 for something longer, and waits for the rest of it."""
-    monkeypatch.setattr(connection, "ANSWER_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(connector, "ANSWER_TIMEOUT_S", 1.0)
     with Amqtt(tmp_path) as broker, LogWatch() as log, Subscriber(broker.port) as subscriber:
         with MqttNode(broker.port, qos=qos) as node:
             assert log.wait_for("connected with").endswith("MQTT 3.1.1")

@@ -91,7 +91,7 @@ def test_models_are_those_that_sources_name_each_once(site):
         (GOOD + "[http]\nport = 70000\n", "http.port = 70000: expected `int` <= 65535"),
         (GOOD + "[service]\ndrain_s = -1\n", "service.drain_s = -1: expected `float` >= 0"),
         (GOOD + '[service]\nlog = "xml"\n', "service.log = 'xml': expected one of 'text', 'json'"),
-        (GOOD + "[pipeline]\n", "the file: unknown key 'pipeline'; known keys: http, models, node"),
+        (GOOD + "[pipeline]\n", "the file: unknown key 'pipeline'; known keys: control, http, models, node"),
     ],
 )
 def test_wrong_key_or_value_is_named_with_what_was_expected(site, text, said):
@@ -428,3 +428,55 @@ def test_checking_raises_the_first_problem(site):
 def test_paths_are_relative_to_the_file(site):
     file = PipelineFile.load(site.write(GOOD))
     assert file.store.folder == site.store
+
+
+# Commands
+
+BROKER = '[sinks.broker]\ntype = "mqtt"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            BROKER + '[control]\nallow = []\nsink = "lines"\n',
+            "control.sink = 'lines': no MQTT sink has this name",
+        ),
+        (BROKER + '[control]\nallow = []\nsink = "b"\n', "there is broker"),
+        ('[sinks.lines]\ntype = "lines"\n[control]\nallow = []\n', "control.sink: must name the MQTT sink"),
+        (BROKER + BROKER.replace("broker", "b") + "[control]\nallow = []\n", "there is broker, b"),
+        (
+            BROKER + '[control]\nallow = ["load:cat"]\n',
+            "control.allow: 'load:cat' names no model of this file; there is noop",
+        ),
+        (
+            BROKER + '[control]\nallow = ["load", "pause:noop"]\n',
+            "control.allow: 'pause:noop' names no source of this file; there is door",
+        ),
+    ],
+)
+def test_commands_that_nobody_could_give_are_a_problem(site, text, said):
+    [problem] = problems(site, GOOD + text)
+    assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("control", "said"),
+    [
+        ("", "control: key 'allow' is missing"),
+        ('allow = ["load"]\nalow = 1', "control: unknown key 'alow'; did you mean 'allow'?"),
+        ('allow = ["sing"]', "allow: 'sing' begins with no verb"),
+        ("allow = []\nper_minute = 0", "control.per_minute = 0: expected `int` >= 1"),
+    ],
+)
+def test_a_wrong_table_of_control_is_told(site, control, said):
+    assert said in refusal(site, GOOD + BROKER + f"[control]\n{control}\n")
+
+
+def test_the_one_mqtt_sink_listens_or_the_one_that_is_named(site):
+    allow = '[control]\nallow = ["ping", "load:noop", "pause:door"]\n'
+    file = site.load(GOOD + BROKER + allow)
+    assert file.control_sink(file.options.control) == "broker"
+    file = site.load(GOOD + BROKER + BROKER.replace("broker", "b") + allow + 'sink = "b"\n')
+    assert file.control_sink(file.options.control) == "b"
+    assert site.load(GOOD).options.control is None

@@ -7,6 +7,8 @@ from collections import deque
 import numpy as np
 import pytest
 
+from edgert.decode.decoder import ScoreLimited
+from edgert.decode.ssd import SsdOptions
 from edgert.errors import ModelError, OutOfDeviceMemoryError
 from edgert.execute.engine import EngineInfo
 from edgert.frames.placement import Placement
@@ -103,7 +105,7 @@ def model(engine):
     assert engine.is_closed
 
 
-def make_model(engine, max_batch=4):
+def make_model(engine, max_batch=4, decoder=None):
     [spec] = engine.info.inputs
     has_batch_axis = engine.info.batches or engine.info.fixed_batch is not None
     item = spec.shape[1 if has_batch_axis else 0 :]
@@ -111,7 +113,13 @@ def make_model(engine, max_batch=4):
         "m", spec.name, spec.dtype, item, item, has_batch_axis, max_batch, engine.info.batches
     )
     model = LoadedModel(
-        "m", 3, engine, Decoder(), lambda: HostFiller(layout, Preparer()), BatchPolicy(max_batch), views={}
+        "m",
+        3,
+        engine,
+        decoder or Decoder(),
+        lambda: HostFiller(layout, Preparer()),
+        BatchPolicy(max_batch),
+        views={},
     )
     model.batcher = Batcher(model.policy, lambda *_: None, model.batch_key)
     return model
@@ -292,3 +300,26 @@ def test_every_size_at_which_batches_run_is_warmed():
     model.open_lanes(1)
     model.close()
     assert sizes == [1, 1, 4, 4]
+
+
+class Floor(ScoreLimited, Decoder):
+    """Returns the least score that it lets through."""
+
+    _options = SsdOptions()
+
+    def decode(self, outputs, placement):
+        return Tensors({"least": np.array([self._options.score_min])})
+
+
+def test_a_new_threshold_is_its_decoders(engine, maker):
+    model = make_model(engine, decoder=Floor())
+    model.open_lanes(1)
+    model.set_score_min(0.75)
+    [output] = run(model, engine, [maker.make(value=1)])
+    assert output.tensors["least"].tolist() == [0.75]
+    model.close()
+
+
+def test_a_decoder_without_scores_has_no_threshold(model):
+    with pytest.raises(ModelError, match="Model 'm' has no score_min: its decoder hands on plain tensors"):
+        model.set_score_min(0.75)

@@ -27,7 +27,7 @@ class Lane:
 
 
 def test_lost_device_is_told_once_and_has_the_devices_exit_code():
-    pipeline, told = Pipeline({}, [], None), []
+    pipeline, told = Pipeline({}, []), []
     pipeline.on_lost = told.append
     lost = DeviceLostError("gone")
     for _ in range(2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgert.errors import ClosedError
+from edgert.errors import ClosedError, ModelError
 from edgert.pipeline.model_set import ModelSet, ModelState
 from edgert.schedule.batcher import Batcher, BatchPolicy
 from edgert.schedule.scheduler import Scheduler
@@ -24,9 +24,13 @@ class Model:
         self.lanes = ()
         self.is_idle = True
         self.is_closed = False
+        self.score_min = None
 
     def batch_key(self, frame):
         return None
+
+    def set_score_min(self, score_min):
+        self.score_min = score_min
 
     def close(self):
         self.is_closed = True
@@ -136,3 +140,15 @@ def test_idle_means_every_version_of_every_model(models, plan, opened):
     assert not models.is_idle()
     opened[0].is_idle = True
     models.close()
+
+
+def test_a_threshold_is_for_what_is_loaded_now(models, plan, opened):
+    with pytest.raises(ModelError, match="Model 'm' is not loaded"):
+        models.set_score_min("m", 0.6)
+    models.load(plan)
+    models.set_score_min("m", 0.6)
+    models.load(plan)
+    assert [model.score_min for model in opened] == [0.6, None]
+    models.unload("m")
+    with pytest.raises(ModelError, match="Model 'm' is not loaded"):
+        models.set_score_min("m", 0.6)

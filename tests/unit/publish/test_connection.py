@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections import deque
 
@@ -10,11 +11,13 @@ import pytest
 
 from edgert.errors import ConfigError, SinkError
 from edgert.frames.result import Result, Tensors
-from edgert.publish import connection as module
+from edgert.publish import connector as module
 from edgert.publish.backoff import Backoff
 from edgert.publish.connection import MqttConnection
+from edgert.publish.dialect import NativeDialect
 from edgert.publish.options import MqttOptions
-from edgert.publish.session import Limits, Message
+from edgert.publish.payload import ResultEncoder
+from edgert.publish.session import Limits, Message, Received
 from tests.fakes.mqtt_session import TIMEOUT_S, FakeBroker, FakeSession, refusal
 
 RESULT = Result("porch", 0, "m", 1, 0, 1, 1, 1, Tensors({}))
@@ -28,15 +31,17 @@ class FakeFeed:
         self.is_closed = False
         self.became = {}
         self.connected_ns = []
-        self.renewed_ns = []
+        self.taken_back = []
 
     def next_message(self, connected_mono_ns):
         self.connected_ns.append(connected_mono_ns)
         return self.waiting.popleft() if self.waiting else None
 
-    def renewed(self, message, connected_mono_ns):
-        self.renewed_ns.append(connected_mono_ns)
-        return message
+    is_midway = False
+
+    def take_back(self, messages):
+        self.taken_back.append([message.payload for message in messages])
+        self.waiting.extendleft(reversed(messages))
 
     @property
     def is_finished(self):
@@ -62,16 +67,52 @@ class FakeFeed:
         self.became.setdefault(message.payload, []).append(what)
 
 
+class FakeDialect:
+    """A dialect that counts its connections, as Sparkplug does."""
+
+    announces = False
+    subscriptions = ("host/state", "cmd/#")
+
+    def __init__(self):
+        self.births = 0
+
+    def will(self):
+        self.births += 1
+        return Message("death", b"%d" % self.births, qos=1)
+
+    def greeting(self):
+        return [Message("birth", b"birth %d" % self.births)]
+
+    def farewell(self):
+        return Message("death", b"farewell %d" % self.births, qos=1)
+
+    def received(self, received):
+        if received.payload == b"bad":
+            raise ValueError("bad")
+        return [Message("birth", b"again")]
+
+
 class Setup:
     """A connection to a fake broker. It retries at once."""
 
-    def __init__(self, **options):
+    def __init__(self, feed=None, dialect=None, **options):
         self.broker = FakeBroker()
-        self.feed = FakeFeed()
+        self.feed = feed or FakeFeed()
+        self.dialect = dialect or NativeDialect("edgert/n/", ResultEncoder("n", "b"))
         values = {"retry_min_s": 0.001, "retry_max_s": 0.002, **options}
         self.connection = MqttConnection(
-            "m", "edgert/n/", MqttOptions(**values), self.broker.open_session, self.feed
+            "m", "edgert/n/", MqttOptions(**values), self.broker.open_session, self.feed, self.dialect
         )
+
+    def open(self):
+        """Open, and wait until the broker has accepted."""
+        self.connection.open()
+        self.broker.wait_for(lambda: self.broker.session)
+
+    def reconnect(self):
+        """End the connection and wait for the next."""
+        self.broker.break_off()
+        self.broker.wait_for(lambda: self.broker.session)
 
     def send(self, *payloads, qos=0):
         for payload in payloads:
@@ -221,24 +262,11 @@ def test_what_was_not_acknowledged_is_sent_again_and_counted_once(setup):
     assert setup.feed.became == {b"1": ["sent", "acknowledged"], b"2": ["sent", "acknowledged"]}
 
 
-def test_what_is_sent_again_is_renewed_for_the_connection_that_carries_it(setup):
-    setup.broker.acknowledges = False
-    setup.connection.publish_state("ready")
-    setup.connection.open()
-    setup.send(b"1", qos=1)
-    setup.broker.wait_payloads(b"ready", b"1")
-    assert setup.feed.renewed_ns == []
-    setup.broker.break_off()
-    setup.broker.wait_payloads(b"ready", b"1", b"ready", b"1")
-    (renewed_ns,) = setup.feed.renewed_ns
-    assert renewed_ns > setup.feed.connected_ns[0]
-
-
 def test_an_attempt_that_fails_in_any_way_leaves_no_session_open(setup):
     setup.broker.answers = {"5": KeyError("a bug")}
     before = FakeSession.open_count
     with pytest.raises(KeyError):
-        setup.connection._connect_as("5")
+        setup.connection._connector._connect_as("5")
     assert FakeSession.open_count == before
 
 
@@ -390,3 +418,272 @@ def test_what_was_never_opened_can_be_closed(setup):
     setup.connection.publish_state("ready")
     setup.close()
     assert setup.broker.attempts == []
+
+
+def test_without_a_dialect_the_node_is_lost_if_it_vanishes(setup):
+    setup.open()
+    (will,) = setup.broker.wills
+    assert (will.topic, will.payload, will.qos, will.is_retained) == ("edgert/n/state", b"lost", 1, True)
+
+
+def test_a_dialect_says_will_greeting_and_farewell(make_setup):
+    setup = make_setup(dialect=FakeDialect())
+    setup.send(b"1", b"2")
+    setup.open()
+    setup.broker.wait_payloads(b"birth 1", b"1", b"2")
+    setup.reconnect()
+    setup.broker.wait_payloads(b"birth 1", b"1", b"2", b"birth 2")
+    setup.close()
+    assert setup.broker.payloads()[-1] == b"farewell 2"
+    assert [will.payload for will in setup.broker.wills] == [b"1", b"2"]
+
+
+def test_a_dialect_without_announcements_gets_none(make_setup):
+    setup = make_setup(dialect=FakeDialect())
+    setup.connection.publish_state("ready")
+    setup.connection.publish_retained("birth", b"b")
+    setup.open()
+    setup.broker.wait_payloads(b"birth 1")
+    setup.connection.publish("stats", b"s")
+    setup.connection.answer("reply", b"yes")
+    setup.broker.wait_payloads(b"birth 1", b"yes")
+    setup.connection.publish_state("draining")
+    setup.close()
+    assert setup.broker.payloads() == [b"birth 1", b"yes", b"farewell 1"]
+
+
+def test_what_belongs_to_a_connection_is_not_sent_on_the_next(make_setup):
+    setup = make_setup(dialect=FakeDialect())
+    setup.broker.acknowledges = False
+    setup.open()
+    closer = threading.Thread(target=setup.close)
+    closer.start()
+    setup.broker.wait_payloads(b"birth 1", b"farewell 1")
+    setup.broker.break_off()
+    setup.broker.wait_payloads(b"birth 1", b"farewell 1", b"birth 2", b"farewell 2")
+    setup.broker.acknowledge()
+    closer.join(TIMEOUT_S)
+    assert setup.broker.goodbyes == 1
+
+
+def test_farewell_comes_after_results_that_an_earlier_connection_left(setup):
+    setup.broker.acknowledges = False
+    setup.open()
+    setup.send(b"1", b"2", b"3", qos=1)
+    setup.broker.wait_payloads(b"1", b"2", b"3")
+    setup.broker.limits = Limits(inflight=1)
+    setup.reconnect()
+    setup.broker.wait_payloads(b"1", b"2", b"3", b"1")
+    closer = threading.Thread(target=setup.close)
+    closer.start()
+    setup.broker.acknowledge()
+    closer.join(TIMEOUT_S)
+    assert setup.broker.payloads()[3:] == [b"1", b"2", b"3", b"disconnected"]
+
+
+def test_a_dialect_answers_what_it_subscribed_to(make_setup, caplog):
+    setup = make_setup(dialect=FakeDialect())
+    setup.open()
+    setup.broker.wait_payloads(b"birth 1")
+    assert setup.broker.subscriptions == ["host/state", "cmd/#"]
+    for topic, payload in (("cmd/x", b"bad"), ("cmd", b"good"), ("elsewhere", b"good")):
+        setup.broker.deliver(topic, payload)
+    setup.broker.wait_payloads(b"birth 1", b"again")
+    setup.close()
+    assert setup.broker.payloads() == [b"birth 1", b"again", b"farewell 1"]
+    assert setup.connection.counts["listener_failed"] == 1
+    assert "a message of cmd/x was not handled" in caplog.text
+
+
+def test_listeners_hear_on_every_connection(setup):
+    heard = queue.SimpleQueue()
+    setup.connection.listen("cmd/+", heard.put)
+    setup.open()
+    setup.broker.wait_for(lambda: setup.broker.subscriptions == ["edgert/n/cmd/+"])
+    setup.connection.listen_to("homeassistant/status", heard.put)
+    setup.broker.wait_for(lambda: setup.broker.subscriptions == ["edgert/n/cmd/+", "homeassistant/status"])
+    setup.reconnect()
+    setup.broker.wait_for(lambda: setup.broker.subscriptions[2:] == setup.broker.subscriptions[:2])
+    setup.broker.deliver("edgert/n/cmd/reload", b"1", response_topic="r", correlation=b"c")
+    assert heard.get(timeout=TIMEOUT_S) == Received("edgert/n/cmd/reload", b"1", False, "r", b"c")
+    setup.broker.deliver("homeassistant/status", b"online")
+    assert heard.get(timeout=TIMEOUT_S).payload == b"online"
+
+
+def test_a_listener_answers_on_the_connections_thread(setup):
+    def reply(received):
+        assert threading.current_thread().name == "publish:m"
+        setup.connection.answer(received.response_topic, b"done", received.correlation)
+
+    setup.connection.listen("cmd/+", reply)
+    setup.open()
+    setup.broker.deliver("edgert/n/cmd/reload", b"", response_topic="r", correlation=b"c")
+    setup.broker.wait_payloads(b"done")
+    (answer,) = setup.broker.received
+    assert (answer.topic, answer.correlation, answer.qos, answer.is_retained) == ("r", b"c", 1, False)
+
+
+def test_what_a_listener_raises_ends_nothing(setup):
+    setup.connection.listen("cmd/+", lambda _: 1 / 0)
+    setup.open()
+    setup.broker.deliver("edgert/n/cmd/reload")
+    setup.send(b"1")
+    setup.broker.wait_payloads(b"1")
+    setup.close()
+    assert setup.connection.counts.snapshot() == {"connected": 1, "listener_failed": 1}
+
+
+def test_a_command_that_came_in_as_the_connection_broke_is_heard(setup):
+    heard = queue.SimpleQueue()
+    setup.connection.listen("cmd/+", heard.put)
+    setup.open()
+    setup.broker.session.arrived.append(Received("edgert/n/cmd/reload", b""))
+    setup.broker.break_off()
+    assert heard.get(timeout=TIMEOUT_S).topic == "edgert/n/cmd/reload"
+
+
+def test_a_refused_subscription_says_what_to_check(setup, caplog):
+    setup.broker.refused_filters = {"edgert/n/cmd/+": "Not authorized"}
+    setup.connection.listen("cmd/+", print)
+    setup.open()
+    setup.broker.wait_for(lambda: setup.broker.subscriptions)
+    setup.send(b"1")
+    setup.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "Sink m: the broker refuses to send edgert/n/cmd/+: Not authorized (check its access list)"
+    ]
+
+
+def test_an_answer_is_dropped_and_counted_while_the_broker_is_away(setup):
+    setup.connection.answer("r", b"early")
+    assert setup.connection.dropped.snapshot() == {"broker_away": 1}
+    setup.open()
+    setup.close()
+    assert setup.broker.payloads() == [b"disconnected"]
+
+
+def test_an_answer_without_an_acknowledgement_is_sent_again_but_not_for_ever(setup):
+    setup.broker.acknowledges = False
+    setup.open()
+    setup.connection.answer("r", b"yes")
+    for count in range(1, 6):
+        setup.broker.wait_for(lambda count=count: setup.broker.payloads() == [b"yes"] * count)
+        setup.broker.break_off()
+    setup.broker.wait_for(lambda: setup.broker.session)
+    assert setup.connection.dropped.snapshot() == {"given_up": 1}
+
+
+def test_the_feed_gets_its_results_back_and_the_outbox_the_rest(make_setup):
+    setup = make_setup()
+    setup.broker.acknowledges = False
+    setup.open()
+    setup.send(b"1", b"2", qos=1)
+    setup.broker.wait_payloads(b"1", b"2")
+    setup.connection.answer("r", b"yes")
+    setup.broker.wait_payloads(b"1", b"2", b"yes")
+    setup.broker.break_off()
+    setup.broker.wait_payloads(b"1", b"2", b"yes", b"yes", b"1", b"2")
+    assert setup.feed.taken_back == [[b"1", b"2"]]
+    setup.broker.acknowledge()
+    setup.close()
+    assert setup.feed.taken_back == [[b"1", b"2"], []]
+    assert setup.feed.became[b"1"] == ["sent", "acknowledged"]
+
+
+def test_a_result_that_ends_every_connection_is_not_given_back(make_setup):
+    setup = make_setup()
+    setup.broker.acknowledges = False
+    setup.open()
+    setup.send(b"poison", b"next", qos=1)
+    for count in range(1, 6):
+        setup.broker.wait_for(lambda count=count: setup.broker.payloads() == [b"poison", b"next"] * count)
+        setup.broker.break_off()
+    setup.broker.wait_for(lambda: setup.broker.payloads()[10:] == [b"next"])
+    assert setup.feed.became[b"poison"][-1].startswith("refused: every connection")
+    assert setup.feed.taken_back[-1] == [b"next"]
+
+
+def test_properties_count_for_the_size_of_a_message(setup):
+    setup.broker.limits = Limits(inflight=20, packet_bytes=150)
+    setup.open()
+    setup.connection.answer("r", b"x" * 60, correlation=b"c" * 60)
+    setup.connection.answer("r", b"y" * 60)
+    setup.close()
+    assert setup.broker.payloads() == [b"y" * 60, b"disconnected"]
+
+
+BROKERS = {"host": "a", "brokers": ("b:2000", "[::1]")}
+
+
+def test_the_next_broker_is_tried_at_once(make_setup, caplog):
+    caplog.set_level(logging.INFO)
+    setup = make_setup(retry_min_s=600.0, retry_max_s=600.0, **BROKERS)
+    setup.broker.absent = {"a", "b"}
+    setup.open()
+    assert setup.broker.hosts == ["a", "b", "::1"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Sink m: MQTT broker a:1883: cannot be reached: Connection refused",
+        "Sink m: MQTT broker b:2000: cannot be reached: Connection refused",
+        "Sink m: MQTT broker [::1]:1883: connected with MQTT 5",
+    ]
+    assert setup.connection.counts.snapshot() == {"failed": 2, "connected": 1}
+
+
+def test_a_broker_that_does_not_accept_is_passed_over(make_setup):
+    setup = make_setup(retry_min_s=600.0, retry_max_s=600.0, **BROKERS)
+    setup.broker.answers = {"a": refusal(is_final=True)}
+    setup.open()
+    assert setup.broker.hosts == ["a", "b"]
+
+
+def test_a_reconnect_begins_with_the_first_broker(make_setup):
+    setup = make_setup(**BROKERS)
+    setup.broker.absent = {"a"}
+    setup.open()
+    setup.broker.absent = set()
+    setup.send(b"1")
+    setup.broker.wait_payloads(b"1")  # at b, where it stays
+    setup.reconnect()
+    assert setup.broker.hosts == ["a", "b", "a"]
+
+
+def test_a_pause_comes_after_a_whole_round(make_setup):
+    setup = make_setup(retry_min_s=600.0, retry_max_s=600.0, **BROKERS)
+    pauses = queue.SimpleQueue()
+    setup.connection._closing.wait = lambda _: pauses.put(list(setup.broker.hosts))
+    setup.broker.is_up = False
+    setup.connection.open()
+    for rounds in (1, 2):
+        assert pauses.get(timeout=TIMEOUT_S) == ["a", "b", "::1"] * rounds
+    del setup.connection._closing.wait
+
+
+@pytest.mark.parametrize(("finals", "is_long"), [(("a", "b", "::1"), True), (("b", "::1"), False)])
+def test_the_pause_is_long_only_if_every_broker_has_said_no(make_setup, finals, is_long):
+    setup = make_setup(retry_min_s=1.0, retry_max_s=600.0, **BROKERS)
+    pauses = queue.SimpleQueue()
+    setup.broker.answers = {host: refusal(is_final=True) for host in finals}
+    setup.broker.absent = {"a", "b", "::1"} - set(finals)
+    setup.connection._closing.wait = pauses.put
+    setup.connection.open()
+    assert (pauses.get(timeout=TIMEOUT_S) >= 300.0) == is_long
+    del setup.connection._closing.wait
+
+
+def test_each_broker_keeps_its_own_version(make_setup):
+    setup = make_setup(host="a", brokers=("b",))
+    setup.broker.answers = {"a": refusal(try_other_version=True)}
+    setup.open()
+    setup.reconnect()
+    pairs = list(zip(setup.broker.hosts, setup.broker.attempts, strict=True))
+    once = [("a", "5"), ("a", "3.1.1"), ("b", "5")]
+    assert pairs == once * 2
+
+
+def test_closing_that_is_late_asks_no_further_broker(make_setup):
+    setup = make_setup(**BROKERS)
+    setup.broker.answers = {"a": None}
+    setup.connection.open()
+    setup.broker.wait_for(lambda: setup.broker.hosts)
+    setup.close(timeout_s=0.05)
+    assert set(setup.broker.hosts) == {"a"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 
 from edgert.errors import ConfigError
-from edgert.publish.credentials import Secret, read_secret, tls_context
+from edgert.publish.credentials import Secret, distrust, read_secret, tls_context
 from edgert.publish.options import TlsOptions
 
 
@@ -58,3 +60,85 @@ def test_tls_files_that_are_absent_or_wrong_are_named(tmp_path):
         tls_context(TlsOptions(ca_file="ca.pem"), tmp_path.joinpath)
     with pytest.raises(ConfigError, match=r"certificate_file .*ca\.pem and its key .*do not go together"):
         tls_context(TlsOptions(certificate_file="ca.pem"), tmp_path.joinpath)
+
+
+def test_nothing_older_than_tls_1_2_is_spoken(tmp_path):
+    assert tls_context(TlsOptions(), tmp_path.joinpath).minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+def hello_of(context):
+    """Return the first words of a client with this context."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(incoming, outgoing, server_hostname="broker.lan")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+def test_alpn_offers_the_protocols_in_order(tmp_path):
+    hello = hello_of(tls_context(TlsOptions(alpn=("x-amzn-mqtt-ca", "mqtt")), tmp_path.joinpath))
+    offer = b"\x0ex-amzn-mqtt-ca\x04mqtt"
+    extension = b"\0\x10" + (len(offer) + 2).to_bytes(2, "big") + len(offer).to_bytes(2, "big") + offer
+    assert extension in hello
+    assert offer not in hello_of(tls_context(TlsOptions(), tmp_path.joinpath))
+
+
+BY_KEY = TlsOptions(psk_identity="node", psk_file="key")
+knows_keys = hasattr(ssl.SSLContext, "set_psk_client_callback")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (None, "tls.psk_file .*key cannot be read: No such file"),
+        ("", "tls.psk_file .*key: the first line is empty"),
+        ("not hex", "tls.psk_file .*key: the first line is no key in hexadecimal digits"),
+        ("abc", "tls.psk_file .*key: the first line is no key in hexadecimal digits"),
+    ],
+)
+def test_a_key_that_is_none_names_the_file_and_does_not_show(tmp_path, text, fault):
+    if text is not None:
+        (tmp_path / "key").write_text(text)
+    with pytest.raises(ConfigError, match=fault) as caught:
+        tls_context(BY_KEY, tmp_path.joinpath)
+    assert not text or text not in str(caught.value)
+
+
+@pytest.mark.skipif(knows_keys, reason="this Python has TLS by key")
+def test_tls_by_key_says_which_python_it_needs(tmp_path):
+    (tmp_path / "key").write_text("c0ffee\n")
+    with pytest.raises(ConfigError, match=r"tls\.psk_file needs Python 3\.13 or later; this is 3\.\d+\."):
+        tls_context(BY_KEY, tmp_path.joinpath)
+
+
+@pytest.mark.skipif(not knows_keys, reason="TLS by key needs Python 3.13 or later")
+def test_tls_by_key_accepts_nobody_without_the_key(tmp_path):
+    (tmp_path / "key").write_text("c0ffee\n")
+    context = tls_context(BY_KEY, tmp_path.joinpath)
+    older = [cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] != "TLSv1.3"]
+    assert older
+    assert all("PSK" in name for name in older)
+    assert context.maximum_version == ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "hint"),
+    [
+        (10, "certificate has expired", "the broker needs a new one, or this computer's clock is wrong"),
+        (9, "certificate is not yet valid", "is this computer's clock right?"),
+        (20, "unable to get local issuer certificate", "is tls.ca_file the authority"),
+        (64, "IP address mismatch", "connect to an address that it has"),
+    ],
+)
+def test_distrust_says_what_to_look_at(code, text, hint):
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = code, text
+    assert distrust(error).startswith(
+        f"certificate verify failed: {text} (of the broker's certificate; {hint}"
+    )
+
+
+def test_distrust_for_another_reason_is_said_as_it_is():
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = 99, "something else"
+    assert distrust(error) == "certificate verify failed: something else"

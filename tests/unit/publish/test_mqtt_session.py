@@ -8,14 +8,18 @@ import time
 import pytest
 
 from edgert.errors import ConfigError, SinkError
+from edgert.frames.result import Result, Tensors
 from edgert.publish.mqtt import PahoSession
 from edgert.publish.options import MqttOptions
-from edgert.publish.session import BrokerRefusedError, Limits, Message
+from edgert.publish.session import Attempt, BrokerRefusedError, Limits, Message, Received
 from edgert.publish.waker import Waker
 
+RESULT = Result("porch", 0, "m", 1, 0, 1, 1, 1, Tensors({}))
 TIMEOUT_S = 10.0
 FOR_EVER_S = 1e6
+WILL = Message("edgert/n/state", b"lost", qos=1, is_retained=True)
 ACCEPTED_5 = bytes([0x20, 3, 0, 0, 0])
+ACCEPTED_5_ALIASES = bytes([0x20, 6, 0, 0, 3, 0x22, 0, 2])  # topic alias maximum 2
 ACCEPTED_311 = bytes([0x20, 2, 0, 0])
 
 
@@ -66,8 +70,8 @@ class Line:
         self.resolve = tmp_path.joinpath
 
     def session(self, version="5", **options):
-        options = MqttOptions(host="127.0.0.1", port=self.peer.port, **options)
-        session = PahoSession(options, version, "edgert-n-1", "edgert/n/state", self.resolve)
+        attempt = Attempt(version, "127.0.0.1", self.peer.port, WILL)
+        session = PahoSession(MqttOptions(**options), attempt, "edgert-n-1", self.resolve)
         self.sessions.append(session)
         return session
 
@@ -305,3 +309,158 @@ def test_garbage_ends_the_connection(line):
     session = line.connected()
     line.peer.send(b"\x00\x00\xff\xff")
     assert isinstance(line.end(session), SinkError)
+
+
+def test_a_broker_is_told_how_much_it_may_send(line):
+    line.session().connect()
+    packet = line.peer.accept()
+    assert packet[12:21] == bytes([8, 0x21, 0, 20, 0x27, 0, 16, 0, 0])  # 20 messages, 1 MiB
+    assert packet[9] & 0b10  # clean start
+
+
+def test_the_will_is_what_the_attempt_says(line):
+    will = Message("spBv1.0/g/NDEATH/n", b"\x01\x02", qos=1)
+    attempt = Attempt("3.1.1", "127.0.0.1", line.peer.port, will)
+    session = PahoSession(MqttOptions(port=1), attempt, "c", line.resolve)
+    line.sessions.append(session)
+    session.connect()
+    packet = line.peer.accept()
+    assert packet[9] == 0b0000_1110  # a will of QoS 1 that is not retained, clean session
+    assert packet.endswith(b"\0\x12spBv1.0/g/NDEATH/n\0\x02\x01\x02")
+
+
+def test_properties_go_with_a_message_of_mqtt_5_only(line):
+    message = Message(
+        "t", b"p", content_type="a/b", expiry_s=60, correlation=b"c", user_properties=(("k", "v"),)
+    )
+    line.connected().publish(message)
+    properties = b"\x02\0\0\0\x3c" + b"\x03\0\x03a/b" + b"\x09\0\x01c" + b"\x26\0\x01k\0\x01v"
+    assert line.peer.receive()[2:] == b"\0\x01t" + bytes([len(properties)]) + properties + b"p"
+
+
+def test_properties_are_left_out_of_mqtt_3_1_1(line):
+    line.connected(answer=ACCEPTED_311).publish(Message("t", b"p", content_type="a/b", correlation=b"c"))
+    assert line.peer.receive()[2:] == b"\0\x01tp"
+
+
+def test_a_property_that_is_too_long_is_refused_and_the_connection_stays(line):
+    session = line.connected()
+    session.publish(Message("t", b"p", qos=1, correlation=b"x" * 65_536))
+    assert "65536 bytes; MQTT allows" in session.take_settled()[0].refusal
+    session.publish(Message("t", b"p"))
+    assert line.peer.receive() == b"\x30\x05\0\x01t\0p"
+
+
+def test_an_empty_topic_is_refused_and_the_connection_stays(line):
+    session = line.connected()
+    session.publish(Message("", b"p", qos=1))
+    assert session.take_settled()[0].refusal == "The topic is empty."
+    assert session.unfinished() == []
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_topics_of_results_are_sent_once_and_then_as_a_number(line, qos):
+    session = line.connected(ACCEPTED_5_ALIASES)
+
+    def sent(topic, result=RESULT):
+        session.publish(Message(topic, b"p", qos=qos, result=result))
+        body = line.peer.receive()[2:]
+        size = 2 + int.from_bytes(body[:2], "big")
+        return body[2:size], body[size + (2 if qos else 0) : -1]
+
+    assert sent("a") == (b"a", b"\x03\x23\0\x01")
+    assert sent("a") == (b"", b"\x03\x23\0\x01")
+    assert sent("stats", None) == (b"stats", b"\0")
+    assert sent("b") == (b"b", b"\x03\x23\0\x02")
+    assert sent("c") == (b"c", b"\0")
+    assert sent("b") == (b"", b"\x03\x23\0\x02")
+
+
+def test_topics_stay_whole_if_the_option_says_so(line):
+    session = line.connected(ACCEPTED_5_ALIASES, topic_alias=False)
+    for _ in range(2):
+        session.publish(Message("a", b"p", result=RESULT))
+        assert line.peer.receive()[2:] == b"\0\x01a\0p"
+
+
+def test_a_topic_that_was_refused_has_no_number(line):
+    session = line.connected(ACCEPTED_5_ALIASES)
+    for _ in range(2):
+        session.publish(Message("a/+", b"p", result=RESULT))
+    assert len(session.take_settled()) == 2
+    session.publish(Message("a", b"p", result=RESULT))
+    assert line.peer.receive()[2:] == b"\0\x01a\x03\x23\0\x01p"
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_subscription_asks_for_qos_1(line, version):
+    session = line.connected(ACCEPTED_5 if version == "5" else ACCEPTED_311)
+    session.subscribe(["a/+", "b"])
+    properties = b"\0" if version == "5" else b""
+    assert [line.peer.receive()[4:] for _ in range(2)] == [
+        properties + b"\0\x03a/+\x01",
+        properties + b"\0\x01b\x01",
+    ]
+
+
+def test_messages_arrive_in_order_and_are_acknowledged(line):
+    session = line.connected()
+    properties = b"\x08\0\x05reply\x09\0\x02id"
+    size = bytes([len(properties)])
+    line.peer.send(b"\x30" + bytes([5 + len(properties)]) + b"\0\x01a" + size + properties + b"1")
+    line.peer.send(b"\x33\x07\0\x01b\0\x09\0" + b"2")
+    arrived = []
+    line.pump(session, lambda: arrived.extend(session.take_received()) or len(arrived) == 2)
+    assert arrived == [
+        Received("a", b"1", False, "reply", b"id"),
+        Received("b", b"2", True),
+    ]
+    assert line.peer.receive()[:4] == b"\x40\x02\0\x09"
+    assert session.take_received() == []
+
+
+def test_messages_of_mqtt_3_1_1_have_no_properties(line):
+    session = line.connected(answer=ACCEPTED_311)
+    line.peer.send(b"\x30\x04\0\x01a1")
+    arrived = []
+    line.pump(session, lambda: arrived.extend(session.take_received()) or arrived)
+    assert arrived == [Received("a", b"1")]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "properties", "code", "why"),
+    [(ACCEPTED_5, b"\0", 0x87, "Not authorized"), (ACCEPTED_311, b"", 0x80, "Unspecified error")],
+)
+def test_a_refused_filter_says_why(line, accepted, properties, code, why):
+    session = line.connected(accepted)
+    session.subscribe(["a", "b"])
+    first, second = (line.peer.receive()[2:4] for _ in range(2))
+    for packet_id, granted in ((first, 1), (second, code)):
+        suback = packet_id + properties + bytes([granted])
+        line.peer.send(bytes([0x90, len(suback)]) + suback)
+    refused = []
+    line.pump(session, lambda: refused.extend(session.take_refused_filters()) or refused)
+    assert refused == [("b", why)]
+    assert session.take_refused_filters() == []
+
+
+def test_a_filter_that_is_none_is_refused_and_the_others_are_asked_for(line):
+    session = line.connected()
+    session.subscribe(["a#", "b"])
+    assert session.take_refused_filters() == [("a#", "Invalid subscription filter.")]
+    assert line.peer.receive().endswith(b"\0\x01b\x01")
+
+
+def test_a_subscription_after_the_end_shows_at_the_next_pump(line):
+    session = line.connected()
+    line.peer.socket.close()
+    line.end(session)
+    session.subscribe(["a"])
+    assert session.take_refused_filters() == []
+
+
+def test_a_message_that_paho_cannot_read_ends_the_connection_with_an_error_of_ours(line):
+    session = line.connected()
+    line.peer.send(b"\x30\x08\0\x01a\x04\x26\0\x09x")  # a user property that ends too early
+    assert isinstance(line.end(session), SinkError)
+    assert session.take_received() == []

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from edgert.publish.dialect import NativeDialect
 from edgert.publish.mqtt_sink import MqttSink
 from edgert.publish.options import MqttOptions
 from edgert.publish.payload import ResultEncoder
@@ -25,7 +26,8 @@ def make_sink(broker):
 
     def make(**options):
         values = {"retry_min_s": 0.001, "retry_max_s": 0.002, **options}
-        sink = MqttSink("m", MqttOptions(**values), "edgert/n/", ResultEncoder("n", "b"), broker.open_session)
+        dialect = NativeDialect("edgert/n/", ResultEncoder("n", "b"))
+        sink = MqttSink("m", MqttOptions(**values), "edgert/n/", dialect, broker.open_session)
         sinks.append(sink)
         return sink
 
@@ -122,7 +124,7 @@ def test_acknowledgements_and_refusals_are_counted(make_sink, broker, make_resul
 
 
 def test_bad_results_are_counted_and_others_go_out(make_sink, broker, make_result):
-    broker.limits = Limits(inflight=20, packet_bytes=400)
+    broker.limits = Limits(inflight=20, packet_bytes=430)
     sink = make_sink()
     sink.open()
     sink.send(make_result(0, source="a/b"))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from edgert.frames.result import Result, Tensors
 from edgert.publish import outbox as module
-from edgert.publish.outbox import MAX_BREAKS, Outbox
+from edgert.publish.outbox import MAX_BREAKS, Outbox, survivors
 from edgert.publish.session import Message
+
+RESULT = Result("porch", 0, "m", 1, 0, 1, 1, 1, Tensors({}))
 
 
 @pytest.fixture
@@ -45,42 +48,71 @@ def test_while_connected_every_value_is_sent(outbox):
     for state in (b"init", b"ready"):
         outbox.retain("state", state)
     assert taken(outbox) == [("state", b"init"), ("state", b"ready")]
-    assert outbox.retained("state") == b"ready"
-    assert outbox.retained("birth") is None
 
 
 def test_retained_values_ask_for_an_acknowledgement_and_announcements_do_not(outbox):
     outbox.connected()
     outbox.retain("state", b"x")
-    outbox.announce("stats", b"y")
+    outbox.announce(Message("stats", b"y"))
     first, second = outbox.take(), outbox.take()
     assert (first.qos, first.is_retained) == (1, True)
     assert (second.qos, second.is_retained) == (0, False)
 
 
 def test_an_announcement_is_dropped_and_counted_while_there_is_no_connection(outbox):
-    outbox.announce("stats", b"1")
+    outbox.announce(Message("stats", b"1"))
     outbox.connected()
-    outbox.announce("stats", b"2")
+    outbox.announce(Message("stats", b"2"))
     outbox.disconnected([])
-    outbox.announce("stats", b"3")
+    outbox.announce(Message("stats", b"3"))
     outbox.connected()
     assert taken(outbox) == []
-    assert outbox.counts.snapshot() == {"broker_away": 2}
+    assert outbox.counts.snapshot() == {"broker_away": 3}  # 2 was never taken
 
 
 def test_announcements_are_bounded(outbox, monkeypatch):
     monkeypatch.setattr(module, "MAX_ANNOUNCEMENTS", 2)
     outbox.connected()
     for payload in (b"1", b"2", b"3"):
-        outbox.announce("stats", payload)
+        outbox.announce(Message("stats", payload))
     assert taken(outbox) == [("stats", b"2"), ("stats", b"3")]
     assert outbox.counts.snapshot() == {"queue_full": 1}
 
 
+def test_the_greeting_comes_before_all_retained_values(outbox):
+    outbox.retain("state", b"ready")
+    for _ in range(2):
+        outbox.connected([Message("hello", b"1"), Message("hello", b"2")])
+        assert taken(outbox) == [("hello", b"1"), ("hello", b"2"), ("state", b"ready")]
+        outbox.disconnected([])
+    assert outbox.counts.snapshot() == {}
+
+
+def test_an_answer_that_waits_survives_the_connection(outbox):
+    outbox.connected()
+    outbox.announce(Message("stats", b"1"))
+    outbox.announce(Message("reply", b"2", qos=1, is_kept=True))
+    outbox.disconnected([Message("r", b"0")])
+    outbox.connected()
+    assert taken(outbox) == [("r", b"0"), ("reply", b"2")]
+    assert outbox.counts.snapshot() == {"broker_away": 1}
+
+
+def test_answers_that_survive_are_bounded(outbox, monkeypatch):
+    monkeypatch.setattr(module, "MAX_ANNOUNCEMENTS", 3)
+    for first in (b"1", b"3"):
+        outbox.connected()
+        outbox.announce(Message("reply", first, is_kept=True))
+        outbox.announce(Message("reply", b"x", is_kept=True))
+        outbox.disconnected([])
+    outbox.connected()
+    assert taken(outbox) == [("reply", b"1"), ("reply", b"x"), ("reply", b"3")]
+    assert outbox.counts.snapshot() == {"broker_away": 1}
+
+
 def test_what_a_connection_left_unfinished_goes_first_on_the_next_in_order(outbox):
     outbox.connected()
-    assert outbox.disconnected([Message("r", b"1"), Message("r", b"2")]) is None
+    outbox.disconnected([Message("r", b"1"), Message("r", b"2")])
     outbox.connected()
     assert outbox.take().payload == b"1"
     outbox.disconnected([Message("r", b"1")])  # and 2 was not even taken
@@ -88,19 +120,27 @@ def test_what_a_connection_left_unfinished_goes_first_on_the_next_in_order(outbo
     assert taken(outbox) == [("r", b"1"), ("r", b"2")]
 
 
-def test_an_unfinished_retained_value_is_not_sent_twice(outbox):
-    outbox.retain("state", b"ready")
-    outbox.connected()
-    outbox.disconnected([outbox.take()])
-    outbox.connected()
-    assert taken(outbox) == [("state", b"ready")]
+def test_only_results_and_answers_survive():
+    retained = Message("state", b"ready", qos=1, is_retained=True)
+    result, answer = Message("r", b"1", result=RESULT), Message("reply", b"2", qos=1, is_kept=True)
+    assert survivors([retained, result, Message("stats", b"s"), answer]) == ([result, answer], None)
+    assert survivors([retained]) == ([], None)
 
 
-def test_a_message_that_ends_every_connection_is_given_up(outbox):
-    poison, innocent = Message("r", b"poison"), Message("r", b"innocent")
+def test_a_message_that_ends_every_connection_is_given_up():
+    poison, innocent = Message("r", b"poison", result=RESULT), Message("r", b"innocent", result=RESULT)
     for _ in range(MAX_BREAKS - 1):
-        assert outbox.disconnected([poison, innocent]) is None
-        assert [outbox.take(), outbox.take()] == [poison, innocent]
-    assert outbox.disconnected([poison, innocent]) is poison
-    assert outbox.take() is innocent
+        assert survivors([poison, innocent]) == ([poison, innocent], None)
+    assert survivors([poison, innocent]) == ([innocent], poison)
     assert innocent.breaks == 0
+
+
+def test_a_value_of_which_only_the_newest_counts_takes_the_place_of_one_that_waits(outbox):
+    outbox.connected([])
+    outbox.retain("picture", b"1", newest_only=True)
+    outbox.retain("other", b"2")
+    outbox.retain("picture", b"3", newest_only=True)
+    assert [outbox.take().payload for _ in range(2)] == [b"3", b"2"]
+    assert outbox.take() is None
+    outbox.retain("picture", b"4", newest_only=True)
+    assert outbox.take().payload == b"4"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 
@@ -61,6 +62,10 @@ def test_what_can_never_work_is_an_error_at_once(tmp_path, options, node, fault)
         (MqttOptions(user="u", password_file="empty"), "password_file .*/empty: the first line is empty"),
         (MqttOptions(tls=TlsOptions(ca_file="absent")), "tls.ca_file .*/absent: no such file"),
         (MqttOptions(tls=TlsOptions(ca_file="empty")), "tls.ca_file .*/empty: no PEM certificates"),
+        (
+            MqttOptions(tls=TlsOptions(psk_identity="n", psk_file="absent")),
+            "tls.psk_file .*/absent cannot be read: No such",
+        ),
         (MqttOptions(tls=TlsOptions(certificate_file="absent")), "tls.certificate_file .*/absent: no such"),
         (MqttOptions(tls=TlsOptions(certificate_file="empty")), "tls.certificate_file .*/empty and its key"),
         (
@@ -77,6 +82,14 @@ def test_a_file_that_cannot_be_used_is_named_with_sink_and_key(tmp_path, options
     for use in (check_sink, lambda *rest: open_sink(rest[0], rest[1], "n", "b", rest[2])):
         with pytest.raises(ConfigError, match=f"^Sink s: {fault}"):
             use("s", options, tmp_path.joinpath)
+
+
+@pytest.mark.skipif(hasattr(ssl.SSLContext, "set_psk_client_callback"), reason="this Python has TLS by key")
+def test_tls_by_key_is_refused_before_a_connection_where_python_is_too_old(tmp_path):
+    (tmp_path / "key").write_text("c0ffee")
+    options = MqttOptions(tls=TlsOptions(psk_identity="n", psk_file="key"))
+    with pytest.raises(ConfigError, match=r"^Sink s: tls\.psk_file needs Python 3\.13 or later; this is 3\."):
+        check_sink("s", options, tmp_path.joinpath)
 
 
 @pytest.mark.parametrize("name", ["new", "old"])

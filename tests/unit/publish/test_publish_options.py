@@ -9,7 +9,14 @@ import pytest
 
 from edgert.config import Document
 from edgert.errors import ConfigError
-from edgert.publish.options import LinesOptions, MqttOptions, SinkOptions, TapOptions, TlsOptions
+from edgert.publish.options import (
+    LinesOptions,
+    MqttOptions,
+    SinkOptions,
+    TapOptions,
+    TlsOptions,
+    shown_address,
+)
 
 
 def read(**table):
@@ -34,6 +41,30 @@ def test_the_port_follows_tls_unless_it_is_given(table, address):
     assert read(type="mqtt", **table).address == address
 
 
+def test_brokers_are_tried_in_the_order_in_which_they_are_written():
+    brokers = ["b", "c.lan:2000", "10.0.0.1:3000", "[::1]", "[fe80::1%eth0]:4000"]
+    options = read(type="mqtt", host="a", brokers=brokers)
+    assert options.addresses == [
+        ("a", 1883),
+        ("b", 1883),
+        ("c.lan", 2000),
+        ("10.0.0.1", 3000),
+        ("::1", 1883),
+        ("fe80::1%eth0", 4000),
+    ]
+    assert read(type="mqtt", brokers=["b"], tls={}).addresses[1] == ("b", 8883)
+    assert [shown_address(*address) for address in options.addresses[-2:]] == [
+        "[::1]:1883",
+        "[fe80::1%eth0]:4000",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", ":1", "a:", "a:0", "a:65536", "::1", "[::1", "mqtt://a", "a b", "[]:1"])
+def test_a_broker_that_is_none_is_refused(text):
+    with pytest.raises(msgspec.ValidationError, match="is not host, host:port or"):
+        read(type="mqtt", brokers=["ok", text])
+
+
 @pytest.mark.parametrize(
     ("table", "fault"),
     [
@@ -45,6 +76,15 @@ def test_the_port_follows_tls_unless_it_is_given(table, address):
         ({"type": "mqtt", "password": "secret"}, "unknown field"),
         ({"type": "mqtt", "tls": {"insecure": True}}, "unknown field"),
         ({"type": "mqtt", "tls": {"key_file": "k"}}, "key_file needs a certificate_file"),
+        ({"type": "mqtt", "tls": {"psk_identity": "n"}}, "psk_identity and psk_file need each other"),
+        ({"type": "mqtt", "tls": {"psk_file": "k"}}, "psk_identity and psk_file need each other"),
+        (
+            {"type": "mqtt", "tls": {"psk_identity": "n", "psk_file": "k", "ca_file": "c"}},
+            "psk_file takes the place of ca_file",
+        ),
+        ({"type": "mqtt", "tls": {"alpn": [""]}}, "alpn '' is not 1 to 255 characters"),
+        ({"type": "mqtt", "tls": {"alpn": ["x" * 256]}}, "is not 1 to 255 characters"),
+        ({"type": "mqtt", "tls": {"alpn": ["\u00fc"]}}, "is not 1 to 255 characters of ASCII"),
         ({"type": "mqtt", "topic_root": "a/+"}, "contains '\\+'"),
         ({"type": "mqtt", "client_id": ""}, "length >= 1"),
         ({"type": "tap", "endpoint": "tcp://127.0.0.1:1"}, "is not pub\\+bind: or pub\\+connect:"),

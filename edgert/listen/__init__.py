@@ -1,0 +1,1 @@
+"""`edgert listen`: what a broker carries from the nodes, for a person to watch."""

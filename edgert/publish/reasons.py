@@ -1,0 +1,32 @@
+"""What a broker's reason codes mean for the next attempt. Return codes of 3.1.1 are mapped to them before."""
+
+from __future__ import annotations
+
+from edgert.errors import SinkError
+from edgert.publish.session import BrokerRefusedError
+
+VERSION_REFUSALS = (0x81, 0x82, 0x84)  # malformed packet, protocol error, unsupported version
+CREDENTIAL_REFUSALS = (0x86, 0x87, 0x8C)  # bad user or password, not authorized, bad method
+FINAL_REFUSALS = (*CREDENTIAL_REFUSALS, 0x85, 0x8A, 0x9A, 0x9B)  # client id, banned, retain, QoS of the will
+SESSION_TAKEN_OVER = 0x8E
+
+
+def refusal(code: int, text: str, user: str | None, *, is_v5: bool) -> BrokerRefusedError:
+    """Return what a CONNACK that says no means."""
+    hint = ""
+    if code in CREDENTIAL_REFUSALS:
+        who = "no user" if user is None else f"user {user!r}"
+        hint = f" (as {who}; check user, password_file and the broker's access list)"
+    return BrokerRefusedError(
+        f"refused the connection: {text}{hint}",
+        try_other_version=is_v5 and code in VERSION_REFUSALS,
+        is_final=code in FINAL_REFUSALS,
+    )
+
+
+def parting(code: int, text: str, client_id: str) -> SinkError:
+    """Return what the broker's DISCONNECT means."""
+    if code == SESSION_TAKEN_OVER:
+        said = f"another client has connected as {client_id!r}; give each its own client_id"
+        return BrokerRefusedError(said, is_final=True)
+    return SinkError(f"ended the connection: {text}")

@@ -1,0 +1,1 @@
+"""The figures of publishing; see `__main__`."""

@@ -1,0 +1,255 @@
+"""The spool's thread, on a real file. `settled` waits until it has done what it was given."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from edgert.errors import SinkError
+from edgert.publish import spool as module
+from edgert.publish.options import SpoolOptions
+from edgert.publish.spool import Spool
+from edgert.publish.spool_file import SANE_UTC_NS, SpoolFile
+from edgert.publish.ticket import Ticket
+
+TIMEOUT_S = 10.0
+MB = 1_000_000
+NOW_NS = SANE_UTC_NS + 1_000_000 * 1_000_000_000
+
+
+class Rig:
+    """A spool in a folder; `again` is the next start of the process."""
+
+    def __init__(self, folder, make_result, max_bytes=MB):
+        self._folder = folder
+        self._make_result = make_result
+        self._max_bytes = max_bytes
+        self.open()
+
+    def open(self, boot="boot-1"):
+        self.file = SpoolFile(self._folder / "spool", self._max_bytes)
+        options = SpoolOptions(flush_s=0.05)
+        self.spool = Spool("test", self.file, options, boot, lambda: NOW_NS, lambda: 10**18)
+        self.next_number = self.spool.open()
+
+    def again(self):
+        self.spool.close(TIMEOUT_S)
+        self.open("boot-2")
+
+    def ticket(self, seq, **fields):
+        ticket = Ticket(self.next_number, self._make_result(seq, captured_utc_ns=NOW_NS, **fields))
+        self.next_number += 1
+        return ticket
+
+    def put(self, *seqs):
+        self.spool.put([self.ticket(seq) for seq in seqs])
+
+    def take(self, count):
+        """Return the seqs of the next results, waiting for the disk."""
+        return [ticket.result.seq for ticket in self.tickets(count)]
+
+    def tickets(self, count):
+        found, deadline = [], time.monotonic() + TIMEOUT_S
+        while len(found) < count:
+            assert time.monotonic() < deadline, f"{len(found)} of {count} came"
+            ticket = self.spool.take()
+            if ticket is None:
+                time.sleep(0.002)
+            else:
+                found.append(ticket)
+        return found
+
+    def settled(self, count):
+        """Wait until so many results are on disk."""
+        wait_for(lambda: not self.spool._pending and not self.spool._done and self.file.count == count)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def rig(tmp_path, make_result):
+    rig = Rig(tmp_path, make_result)
+    yield rig
+    rig.spool.close(TIMEOUT_S)
+
+
+def test_results_come_back_in_order(rig):
+    rig.put(1, 2, 3)
+    rig.settled(3)
+    rig.spool.begin_replay()
+    assert rig.take(3) == [1, 2, 3]
+
+
+def test_more_than_is_read_ahead_comes_back_whole_and_once(rig):
+    rig.put(*range(1000))
+    rig.settled(1000)
+    rig.spool.begin_replay()
+    assert rig.take(1000) == list(range(1000))
+    time.sleep(0.12)
+    assert rig.spool.take() is None
+
+
+def test_nothing_comes_while_there_is_no_connection(rig):
+    rig.put(1)
+    rig.settled(1)
+    assert rig.spool.take() is None
+
+
+def test_what_the_broker_has_is_forgotten(rig):
+    rig.put(1, 2, 3)
+    rig.settled(3)
+    rig.spool.begin_replay()
+    for ticket in rig.tickets(2):
+        rig.spool.done(ticket.number)
+    rig.settled(1)
+    rig.again()
+    rig.spool.begin_replay()
+    assert rig.take(1) == [3]
+
+
+def test_what_was_not_acknowledged_comes_again_on_the_next_connection(rig):
+    rig.put(*range(10))
+    rig.settled(10)
+    rig.spool.begin_replay()
+    first = rig.tickets(4)
+    rig.spool.done(first[0].number)
+    rig.spool.end_replay()
+    assert rig.spool.take() is None
+    rig.spool.begin_replay()
+    assert rig.take(9) == list(range(1, 10))
+
+
+def test_a_result_that_was_handed_in_late_is_not_passed_over(rig):
+    late = rig.ticket(0)
+    rig.put(1, 2)
+    rig.settled(2)
+    rig.spool.begin_replay()
+    assert rig.take(2) == [1, 2]
+    rig.spool.put([late])
+    assert rig.take(1) == [0]
+
+
+def test_the_next_start_goes_on_with_numbers_and_keeps_the_boot(rig):
+    rig.put(1, 2)
+    rig.settled(2)
+    before = rig.next_number
+    rig.again()
+    assert rig.next_number == before
+    rig.put(3)
+    rig.settled(3)
+    rig.spool.begin_replay()
+    assert [(t.result.seq, t.result.boot) for t in rig.tickets(3)] == [
+        (1, "boot-1"),
+        (2, "boot-1"),
+        (3, "boot-2"),
+    ]
+
+
+def test_closing_writes_what_is_pending(rig):
+    rig.put(*range(50))
+    rig.again()
+    assert rig.file.count == 50
+
+
+def test_what_waits_elsewhere_is_collected(rig):
+    waiting = [rig.ticket(5)]
+    rig.spool.collect = lambda: [waiting.pop()] if waiting else []
+    rig.settled(1)
+
+
+def test_beyond_the_budget_the_oldest_are_counted_as_lost(tmp_path, make_result):
+    rig = Rig(tmp_path, make_result, max_bytes=2000)
+    rig.put(*range(100))
+    wait_for(lambda: rig.spool.statistics().stored == 100)
+    kept = rig.file.count
+    assert 5 < kept < 50
+    assert rig.spool.statistics().dropped == {"over_budget": 100 - kept}
+    rig.spool.begin_replay()
+    assert rig.take(kept) == list(range(100 - kept, 100))
+    rig.spool.close(TIMEOUT_S)
+
+
+def test_a_disk_that_does_not_keep_up_is_counted(rig, monkeypatch):
+    monkeypatch.setattr(module, "MAX_PENDING", 3)
+    rig.spool.put([rig.ticket(seq) for seq in range(5)])
+    rig.settled(3)
+    assert rig.spool.statistics().dropped == {"slow_disk": 2}
+
+
+def test_a_disk_that_fails_loses_what_it_was_given_and_works_again(rig, monkeypatch):
+    def fail(rows):
+        raise SinkError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.file, "append", fail)
+        rig.put(1, 2)
+        wait_for(lambda: rig.spool.statistics().dropped == {"disk_failed": 2})
+    rig.put(3)
+    rig.settled(1)
+
+
+def test_a_file_damaged_before_the_start_is_set_aside(tmp_path, make_result):
+    (tmp_path / "spool").write_bytes(os.urandom(10_000))
+    rig = Rig(tmp_path, make_result)
+    rig.put(1)
+    rig.settled(1)
+    assert rig.spool.statistics().set_aside == 1
+    assert (tmp_path / "spool.damaged").stat().st_size == 10_000
+    rig.spool.close(TIMEOUT_S)
+
+
+def test_a_file_damaged_while_open_is_set_aside_and_its_results_counted(tmp_path, make_result):
+    rig = Rig(tmp_path, make_result, max_bytes=20 * MB)
+    rig.put(*range(10_000))  # more than SQLite keeps in memory
+    rig.settled(10_000)
+    rig.spool.close(TIMEOUT_S)
+    rig.open()
+    with (tmp_path / "spool").open("r+b") as raw:
+        raw.seek(4096)
+        raw.write(os.urandom((tmp_path / "spool").stat().st_size - 4096))
+    rig.spool.begin_replay()
+    wait_for(lambda: not rig.spool.take() and rig.spool.statistics().set_aside == 1)
+    assert rig.spool.statistics().dropped == {"damaged": 10_000}
+    rig.put(1)
+    rig.settled(1)
+    rig.spool.close(TIMEOUT_S)
+
+
+def test_a_row_that_is_no_result_is_counted_and_removed(rig):
+    rig.put(1)
+    rig.settled(1)
+    rig.spool.close(TIMEOUT_S)
+    rig.file.open()
+    rig.file.append([(2, NOW_NS, b"noise")])
+    rig.file.close()
+    rig.open()
+    rig.spool.begin_replay()
+    assert rig.take(1) == [1]
+    wait_for(lambda: rig.file.count == 1)
+    assert rig.spool.statistics().dropped == {"damaged": 1}
+
+
+def test_too_old_results_expire(tmp_path, make_result):
+    rig = Rig(tmp_path, make_result)
+    rig.put(1)
+    old = rig.ticket(0)
+    old.result.captured_utc_ns = NOW_NS - 8 * 86_400 * 1_000_000_000
+    rig.spool.put([old])
+    wait_for(lambda: rig.spool.statistics().dropped == {"expired": 1})
+    rig.settled(1)
+    rig.spool.close(TIMEOUT_S)
+
+
+def test_nothing_is_written_while_there_is_nothing_to_write(rig, tmp_path):
+    rig.put(1)
+    rig.settled(1)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    time.sleep(0.3)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files

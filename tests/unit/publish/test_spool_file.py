@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+
+import pytest
+
+from edgert.errors import ConfigError, SinkError
+from edgert.publish.spool_file import ROW_BYTES, SANE_UTC_NS, SpoolDamagedError, SpoolFile
+
+DATA = b"x" * 100
+ROW = len(DATA) + ROW_BYTES
+MB = 1_000_000
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder" / "results.spool"
+
+
+@pytest.fixture
+def file(path):
+    file = SpoolFile(path, MB)
+    file.open()
+    yield file
+    file.close()
+
+
+def rows(numbers, utc_ns=SANE_UTC_NS + 1):
+    return [(number, utc_ns, DATA) for number in numbers]
+
+
+def numbers(file):
+    return [number for number, _ in file.after(0, 1000)]
+
+
+def test_what_was_appended_comes_back_in_order_also_after_a_close(file, path):
+    file.append(rows([3, 1, 2]))
+    assert file.after(0, 2) == [(1, DATA), (2, DATA)]
+    file.close()
+    file.open()
+    assert numbers(file) == [1, 2, 3]
+    assert (file.count, file.size_bytes, file.last_number()) == (3, 3 * ROW, 3)
+
+
+def test_deleted_rows_are_gone_and_their_bytes_free(file):
+    file.append(rows(range(1, 6)))
+    file.delete([2, 4, 99])
+    assert numbers(file) == [1, 3, 5]
+    assert (file.count, file.size_bytes) == (3, 3 * ROW)
+
+
+def test_beyond_the_budget_the_oldest_go_and_exactly_they(path):
+    file = SpoolFile(path, 10 * ROW)
+    file.open()
+    assert file.append(rows(range(1, 9))) == 0
+    assert file.append(rows(range(9, 14))) == 3
+    assert numbers(file) == list(range(4, 14))
+    assert file.append(rows(range(14, 1014))) == 1000
+    assert numbers(file) == list(range(1004, 1014))
+    file.close()
+
+
+def test_a_row_that_is_larger_than_the_budget_is_dropped(path):
+    file = SpoolFile(path, 10 * ROW)
+    file.open()
+    assert file.append([(1, SANE_UTC_NS, b"x" * 20 * ROW)]) == 1
+    assert (file.count, file.size_bytes) == (0, 0)
+    file.close()
+
+
+def test_the_file_stays_near_its_budget(path):
+    file = SpoolFile(path, MB)
+    file.open()
+    for start in range(1, 100_001, 1000):
+        file.append(rows(range(start, start + 1000)))
+    file.close()
+    assert path.stat().st_size < 2 * MB
+
+
+def test_what_is_too_old_expires_but_not_what_has_no_clock(file):
+    file.append([(1, 1_000, DATA), (2, SANE_UTC_NS + 10, DATA), (3, SANE_UTC_NS + 30, DATA)])
+    assert file.expire(SANE_UTC_NS + 20) == 1
+    assert numbers(file) == [1, 3]
+
+
+def test_a_second_process_is_told(file, path):
+    with pytest.raises(ConfigError, match="in use by another"):
+        SpoolFile(path, MB).open()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        SpoolFile(tmp_path / "taken" / "spool", MB).open()
+
+
+def filled(path):
+    file = SpoolFile(path, MB)
+    file.open()
+    file.append(rows(range(1, 501)))
+    file.close()
+
+
+@pytest.mark.parametrize("damage", ["noise", "text", "truncated", "half noise"])
+def test_a_damaged_file_is_told_and_set_aside(path, damage):
+    filled(path)
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "noise": os.urandom(len(content)),
+            "text": b"hello",
+            "truncated": content[: len(content) // 2 - 7],
+            "half noise": content[:8192] + os.urandom(len(content) - 8192),
+        }[damage]
+    )
+    file = SpoolFile(path, MB)
+    with pytest.raises(SpoolDamagedError):
+        file.open()
+    aside = file.set_aside()
+    assert aside.exists()
+    file.open()
+    assert (file.count, numbers(file)) == (0, [])
+    file.append(rows([1]))
+    file.close()
+
+
+def test_noise_under_an_open_file_is_noticed_when_it_is_read(file, path):
+    file.append(rows(range(1, 5001)))
+    file._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    file._database.execute("PRAGMA shrink_memory")
+    with path.open("r+b") as raw:
+        raw.seek(4096)
+        raw.write(os.urandom(path.stat().st_size - 4096))
+    with pytest.raises(SpoolDamagedError):
+        file.after(0, 5000)
+    file.set_aside()
+
+
+def test_another_version_is_not_touched(path):
+    path.parent.mkdir()
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version = 99")
+    database.commit()
+    database.close()
+    with pytest.raises(SpoolDamagedError, match="version is 99"):
+        SpoolFile(path, MB).open()
+
+
+def test_after_a_failed_write_everything_is_as_before(file):
+    file.append(rows([1]))
+    with pytest.raises(SinkError):
+        file.append([(2, 0, DATA), (3, None, DATA)])
+    assert numbers(file) == [1]
+    assert (file.count, file.size_bytes) == (1, ROW)
+
+
+def test_a_closed_file_says_so(path):
+    with pytest.raises(SinkError, match="not open"):
+        SpoolFile(path, MB).append(rows([1]))
