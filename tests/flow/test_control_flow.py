@@ -60,8 +60,11 @@ class Broker:
     def publish_state(self, state):
         self.retained.put(("state", state))
 
-    def publish_retained(self, suffix, payload):
+    def publish_retained(self, suffix, payload, *, newest_only=False):
         self.retained.put((suffix, json.loads(payload)))
+
+    def describe(self, sources, labels):
+        """Leave discovery alone."""
 
     def publish(self, suffix, payload):
         """Leave statistics alone."""

@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgert.perf.measure import percentile
 from edgert.publish.factory import open_sink
 from edgert.publish.options import MqttOptions, SpoolOptions
 from edgert.publish.spool_file import SpoolFile
 from edgert.publish.stored_result import store_result
-from tests.bench.figures import Row, percentile
+from tests.bench.figures import Row
 from tests.fakes.broker import Mosquitto
 from tests.mqtt_bench.results import make_output, make_result
 
@@ -87,7 +88,7 @@ def _measured(path: Path, port: int, seconds: float | None) -> tuple[list[float]
         time.sleep(0.5)
         listener.send_signal(2)
         *delays, end = listener.stdout.read().splitlines()
-    return [float(delay) for delay in delays], json.loads(end)["stored"]
+    return sorted(float(delay) for delay in delays), json.loads(end)["stored"]
 
 
 def _fill(path: Path, count: int) -> None:

@@ -33,7 +33,7 @@ from tests.fakes.store import Site
 
 README = Path(__file__).parents[2] / "README.md"
 GOOD = '[sources.door]\nuri = "replay:noise"\nmodels = ["noop"]\n'
-COMMANDS = ("run", "check", "models", "doctor", "inspect", "build", "perf", "demo")
+COMMANDS = ("run", "check", "models", "doctor", "inspect", "build", "perf", "listen", "demo")
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_a_table_never_wraps(width):
 
 
 def test_text_gives_way_before_numbers():
-    assert table(ROWS, 33)[1] == "a-long-name  12.3  2 cats and a…"
+    assert table(ROWS, 33)[1] == "a-long-name  12.3  2 cats and a …"
     assert table(ROWS, 30)[1] == "a-long-name  12.3"  # and what finds no room is left out
     assert table(ROWS, 12)[1] == "a-long-name"
     assert table(ROWS, 8)[1] == "a-long-…"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgert import __version__
-from edgert.errors import ConfigError, ModelError
+from edgert.errors import ModelError
 from edgert.pipeline.changes import Changes
 from edgert.pipeline.model_set import ModelState
 from tests.fakes.store import Site
@@ -77,8 +77,3 @@ def test_drain_asks_the_service_to_stop_and_a_ping_tells_who_it_is(changes, stop
     changes.drain()
     assert stops == [True]
     assert changes.status() == {"boot": "b1", "uptime_s": 1.5, "version": __version__}
-
-
-def test_snapshots_are_refused_while_nothing_publishes_them(changes):
-    with pytest.raises(ConfigError, match="Source 's' has no snapshots"):
-        changes.snapshot("s")

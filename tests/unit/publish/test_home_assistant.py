@@ -20,7 +20,6 @@ from edgert.publish.home_assistant import (
     discovery,
     escaped,
     removal,
-    snapshot,
 )
 from edgert.publish.payload import ResultEncoder
 
@@ -112,7 +111,7 @@ def test_the_nodes_state_shows_when_the_node_is_away():
 def test_a_source_has_a_connectivity_and_a_picture():
     assert by_name("binary_sensor")["door"]["state_topic"] == "edgert/porch/source/door/state"
     picture = by_name("image")["door"]
-    assert picture["image_topic"] == PREFIX + snapshot("door") == "edgert/porch/source/door/snapshot"
+    assert picture["image_topic"] == PREFIX + topics.snapshot("door") == "edgert/porch/source/door/snapshot"
     assert picture["content_type"] == "image/jpeg"
 
 
