@@ -14,11 +14,12 @@ from edgert.publish import topics
 from edgert.publish.backoff import Backoff
 from edgert.publish.closing import Closing
 from edgert.publish.connector import LOOK_UP_S, Connector, OpenSession
+from edgert.publish.cork import Burst
 from edgert.publish.dialect import Dialect
 from edgert.publish.listeners import Listeners, OnMessage
 from edgert.publish.options import MqttOptions
 from edgert.publish.outbox import Outbox, survivors
-from edgert.publish.properties import packet_bytes
+from edgert.publish.properties import fits
 from edgert.publish.queued import DeliveryThread
 from edgert.publish.session import BrokerRefusedError, Feed, Message, Received, Session
 from edgert.publish.sink import NodeState
@@ -209,11 +210,10 @@ class MqttConnection:
             self._connector.broker.complaint.forget()
 
     def _fill(self, session: Session, connected_ns: int) -> None:
-        while session.has_room(qos=1):
-            message = self._next_message(connected_ns)
-            if message is None:
-                return
-            self._publish(session, message)
+        with Burst(session) as burst:
+            while session.has_room(qos=1) and (message := self._next_message(connected_ns)) is not None:
+                burst.add()
+                self._publish(session, message)
 
     def _next_message(self, connected_ns: int) -> Message | None:
         message = None if self._feed.is_midway else self._outbox.take()
@@ -222,7 +222,7 @@ class MqttConnection:
     def _publish(self, session: Session, message: Message) -> None:
         is_result = message.result is not None
         limits = session.limits
-        if packet_bytes(message) > limits.packet_bytes:
+        if not fits(message, limits.packet_bytes):
             if is_result:
                 self._feed.too_large(message, limits.packet_bytes)
             else:

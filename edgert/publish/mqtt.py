@@ -21,6 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edgert.errors import SinkError
 from edgert.publish import reasons
+from edgert.publish.cork import cork_socket
 from edgert.publish.credentials import distrust, read_secret, tls_context
 from edgert.publish.inbox import Inbox
 from edgert.publish.options import MqttOptions, Resolve
@@ -123,6 +124,10 @@ class PahoSession:
             self._inflight[info.mid] = message
         elif info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS or not info.is_published():
             self._writing = message
+
+    def cork(self, *, is_corked: bool) -> None:
+        """Let the network collect what is published from now on, or send what it has collected."""
+        cork_socket(self._client.socket(), is_corked=is_corked)
 
     def subscribe(self, filters: Sequence[str]) -> None:
         """Ask for messages of these topic filters, with QoS 1. Once the broker has accepted."""

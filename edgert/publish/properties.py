@@ -15,6 +15,7 @@ TOPIC_ALIAS = 0x23
 USER_PROPERTY = 0x26
 MAXIMUM_PACKET_SIZE = 0x27
 
+FAR_BYTES = 131_072  # two texts of any length
 MAX_FIELD_BYTES = 65_535
 FIELD_BYTES = 3  # identifier and length
 HEADER_BYTES = 32  # more than type, lengths, packet id, expiry, alias and the correlation's head take
@@ -50,6 +51,12 @@ def publish_properties(message: Message, alias: int = 0) -> PackedProperties | N
     if message.content_type or message.expiry_s or alias:
         return _kept(message.content_type, message.expiry_s, alias)
     return None
+
+
+def fits(message: Message, limit_bytes: int) -> bool:
+    """Say whether a packet with this message is within the broker's limit; where that is far, it is cheap."""
+    is_far = len(message.payload) < limit_bytes - FAR_BYTES
+    return (is_far and not message.user_properties) or packet_bytes(message) <= limit_bytes
 
 
 def packet_bytes(message: Message) -> int:

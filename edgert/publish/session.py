@@ -118,6 +118,9 @@ class Session(Protocol):
     def take_refused_filters(self) -> list[tuple[str, str]]:
         """Return the filters that the broker has refused since the last call, each with its reason."""
 
+    def cork(self, *, is_corked: bool) -> None:
+        """Let the network collect what is published from now on, or send what it has collected."""
+
     def take_settled(self) -> list[Settled]:
         """Return what the broker has said since the last call, in its order."""
 

@@ -158,6 +158,9 @@ class FakeSession:
         refused, self._refused_filters = self._refused_filters, []
         return refused
 
+    def cork(self, *, is_corked):
+        """Nothing is collected here."""
+
     def take_settled(self) -> list[Settled]:
         settled, self._settled = self._settled, []
         return settled
