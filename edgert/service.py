@@ -275,7 +275,8 @@ class Service:
             "models": self._assembly.runtimes(),
             "sources": {name: list(source.models) for name, source in options.sources.items()},
         }
-        self._announce(topics.BIRTH, birth)
+        for announcer in self._assembly.announcers:
+            announcer.publish_birth(lambda session: msgspec.json.encode({**birth, "session": session}))
 
 
 def _kept(work: Callable[[], None], failures: list[EdgertError]) -> None:

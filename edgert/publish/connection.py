@@ -25,8 +25,6 @@ from edgert.publish.session import BrokerRefusedError, Feed, Message, Received, 
 from edgert.publish.sink import NodeState
 from edgert.publish.waker import Waker
 
-__all__ = ["MqttConnection", "OpenSession"]
-
 log = logging.getLogger(__name__)
 
 SUSPICIOUS = 3  # short connections in a row
@@ -99,6 +97,12 @@ class MqttConnection:
             self._outbox.retain(self._prefix + suffix, payload, newest_only=newest_only)
             self._waker.wake()
 
+    def publish_birth(self, make: Callable[[int], bytes]) -> None:
+        """Retain the node's birth, made anew for each connection from its number, the first being 1."""
+        if self._dialect.announces:
+            self._outbox.retain_each(self._prefix + topics.BIRTH, make)
+            self._waker.wake()
+
     def publish(self, suffix: str, payload: bytes) -> None:
         """Publish once, below the node's prefix. Dropped and counted while the broker is away."""
         if self._dialect.announces:
@@ -162,7 +166,8 @@ class MqttConnection:
         try:
             self._serve(self._connector.connect())
         except EdgertError as error:
-            self._connector.complain(error, self._suspicion())
+            hint = "; does another client use the same client_id?" if self._short_lived >= SUSPICIOUS else ""
+            self._connector.complain(error, hint)
             if isinstance(error, BrokerRefusedError) and error.is_final:
                 self._backoff.exhaust()
         except Exception:  # publishing must not end because of a fault in the client library
@@ -170,9 +175,6 @@ class MqttConnection:
         else:
             return True
         return False
-
-    def _suspicion(self) -> str:
-        return "; does another client use the same client_id?" if self._short_lived >= SUSPICIOUS else ""
 
     def _serve(self, session: Session) -> None:
         """Publish until closing is complete. Raises SinkError when the connection ends before."""

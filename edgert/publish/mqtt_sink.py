@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgert.frames.result import Result
-from edgert.publish.connection import MqttConnection, OpenSession
+from edgert.publish.connection import MqttConnection
+from edgert.publish.connector import OpenSession
 from edgert.publish.dialect import Dialect
 from edgert.publish.mqtt_feed import ReplayPace, ResultFeed
 from edgert.publish.options import MqttOptions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgert.publish.session import Message
 from edgert.stats import Tally
@@ -26,6 +26,8 @@ class Outbox:
         self._retained: dict[str, Message] = {}
         self._announcements: deque[Message] = deque()
         self._unfinished: deque[Message] = deque()
+        self._makers: dict[str, Callable[[int], bytes]] = {}
+        self._connections = 0
         self._is_connected = False
         self.counts = Tally()  # announcements and answers dropped, by reason
 
@@ -45,6 +47,11 @@ class Outbox:
             else:
                 self._append(message)
 
+    def retain_each(self, topic: str, make: Callable[[int], bytes]) -> None:
+        """Like `retain`, with a payload for each connection, made from its number, the first being 1."""
+        self._makers[topic] = make
+        self.retain(topic, make(self._connections))
+
     def announce(self, message: Message) -> None:
         """Send the message once, on this connection, or never."""
         with self._lock:
@@ -57,6 +64,10 @@ class Outbox:
         """Begin a connection: the greeting is due, then all retained values."""
         with self._lock:
             self._is_connected = True
+            self._connections += 1
+            for topic, make in self._makers.items():
+                payload = make(self._connections)
+                self._retained[topic] = Message(topic, payload, qos=1, is_retained=True)
             self._announcements.clear()
             self._announcements.extend(greeting)
             self._announcements.extend(m for topic, m in self._retained.items() if topic != self._last_topic)

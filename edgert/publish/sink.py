@@ -54,6 +54,9 @@ class Announcer(Protocol):
         `newest_only`: it may take the place of an earlier one that still waits.
         """
 
+    def publish_birth(self, make: Callable[[int], bytes]) -> None:
+        """Retain the node's birth, made anew for each connection from its number, the first being 1."""
+
     def publish(self, suffix: str, payload: bytes) -> None:
         """Publish once, below the node's prefix. Not kept while the receiver is away."""
 

@@ -41,6 +41,8 @@ class _ReportCollector(Collector):
         yield from _sources(self._report)
         yield from _links(self._report)
         yield from _sinks(self._report)
+        yield from _spools(self._report)
+        yield from _commands(self._report)
         yield from _process(self._report)
 
 
@@ -116,6 +118,27 @@ def _links(report: Report) -> Iterator[Metric]:
             for reason, count in link["dropped"].items():
                 dropped.add_metric([*key, reason], count)
     yield from (published, dropped, latency, quantile)
+
+
+def _spools(report: Report) -> Iterator[Metric]:
+    results = GaugeMetricFamily("edgert_spool_results", "Results that wait on disk", labels=["sink"])
+    size = GaugeMetricFamily("edgert_spool_bytes", "Their size", labels=["sink"])
+    dropped = CounterMetricFamily("edgert_spool_dropped", "Results the disk lost", labels=["sink", "reason"])
+    for name, sink in report["sinks"].items():
+        if (spool := sink["spool"]) is None:
+            continue
+        results.add_metric([name], spool["results"])
+        size.add_metric([name], spool["bytes"])
+        for reason, count in spool["dropped"].items():
+            dropped.add_metric([name, reason], count)
+    yield from (results, size, dropped)
+
+
+def _commands(report: Report) -> Iterator[Metric]:
+    commands = CounterMetricFamily("edgert_commands", "Commands by what became of them", labels=["status"])
+    for status, count in report["commands"].items():
+        commands.add_metric([status], count)
+    yield commands
 
 
 def _sinks(report: Report) -> Iterator[Metric]:

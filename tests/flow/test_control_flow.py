@@ -63,6 +63,9 @@ class Broker:
     def publish_retained(self, suffix, payload, *, newest_only=False):
         self.retained.put((suffix, json.loads(payload)))
 
+    def publish_birth(self, make):
+        self.retained.put(("birth", json.loads(make(1))))
+
     def describe(self, sources, labels):
         """Leave discovery alone."""
 

@@ -105,7 +105,10 @@ def test_newcomer_finds_state_birth_and_the_states_of_sources_and_models(site, b
     source = json.loads(found["source/door/state"])
     assert (source["state"], source["reason"], source["refused"]) == ("online", "", {})
     birth = json.loads(found["birth"])
-    assert birth.keys() == {"node", "boot", "started_utc_ns", "versions", "device", "models", "sources"}
+    assert birth.keys() == {
+        *("node", "boot", "session", "started_utc_ns", "versions", "device", "models", "sources")
+    }
+    assert birth["session"] == 1
     assert (birth["node"], birth["models"], birth["sources"]) == (
         "here",
         {"mean": "onnxruntime"},

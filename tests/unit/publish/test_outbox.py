@@ -144,3 +144,15 @@ def test_a_value_of_which_only_the_newest_counts_takes_the_place_of_one_that_wai
     assert outbox.take() is None
     outbox.retain("picture", b"4", newest_only=True)
     assert outbox.take().payload == b"4"
+
+
+def test_a_birth_is_made_for_each_connection(outbox):
+    outbox.retain_each("birth", lambda number: b"%d" % number)
+    for number in (b"1", b"2"):
+        outbox.connected([])
+        assert taken(outbox) == [("birth", number)]
+        outbox.disconnected([])
+    outbox.connected([])
+    taken(outbox)
+    outbox.retain_each("birth", lambda number: b"new %d" % number)
+    assert taken(outbox) == [("birth", b"new 3")]
