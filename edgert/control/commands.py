@@ -25,6 +25,7 @@ Status = Literal["ok", "failed"] | Refusal
 
 WAITING = 8  # commands that may wait for the one that runs
 SHOWN = 64  # characters of a verb that nobody knows, in logs and answers
+FLOOD_ANSWER_NS = 1_000_000_000
 WARNING_INTERVAL_NS = 60_000_000_000  # a flood of commands is warned of once in this time
 STOPS = "the node stops"
 
@@ -51,6 +52,7 @@ class Commands:
         self._worker: Worker[_Call] = Worker(self._run, WAITING)
         self._answering = threading.Lock()
         self._warned_ns = mono_ns() - WARNING_INTERVAL_NS
+        self._flood_told_ns = mono_ns() - FLOOD_ANSWER_NS
         self.counts = Tally()  # answers by status
 
     def open(self) -> None:
@@ -68,7 +70,7 @@ class Commands:
             else:
                 self._run(call)
         except RefusedError as refused:
-            self._finish(call, refused.status, str(refused))
+            self._finish(call, refused.status, str(refused), is_answered=self._is_told(refused.status))
         except BusyError:
             self._finish(call, "busy", f"{WAITING} commands wait already; ask again later")
         except ClosedError:
@@ -110,11 +112,32 @@ class Commands:
             fields = call.command.run(self._target)
         except EdgertError as error:
             self._finish(call, "failed", str(error), {"error": error.status})
+        except Exception as bug:  # a command must not end the service, nor go without an answer
+            log.exception("command %.200r failed in a way that edgert did not foresee", call.received.topic)
+            self._finish(call, "failed", repr(bug), {"error": "bug"})
         else:
             self._finish(call, "ok", "", fields)
 
-    def _finish(self, call: _Call, status: Status, message: str, fields: Mapping[str, Any] = {}) -> None:
-        """Answer, unless that has been done."""
+    def _is_told(self, status: Status) -> bool:
+        """Say whether a refusal is answered: of a flood only one a second is."""
+        if status != "too_many":
+            return True
+        now_ns = self._mono_ns()
+        is_due = now_ns >= self._flood_told_ns + FLOOD_ANSWER_NS
+        if is_due:
+            self._flood_told_ns = now_ns
+        return is_due
+
+    def _finish(
+        self,
+        call: _Call,
+        status: Status,
+        message: str,
+        fields: Mapping[str, Any] = {},
+        *,
+        is_answered: bool = True,
+    ) -> None:
+        """Count, and answer, unless that has been done."""
         with self._answering:
             if call.is_answered:
                 return
@@ -127,6 +150,8 @@ class Commands:
             status,
             message and f": {message}",
         )
+        if not is_answered:
+            return
         said = {
             "status": status,
             "message": message,

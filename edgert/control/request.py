@@ -51,9 +51,13 @@ def identity_of(payload: bytes) -> str | int | None:
 
 
 def answer_topic(received: Received) -> str:
-    """Return the response topic, or `<topic>/answer` where there is none that can be published to."""
-    wanted = received.response_topic
-    if not wanted or wanted.startswith("$") or re.search(r"[+#\0]", wanted):
+    """Return the response topic, or `<topic>/answer` where there is none that may be published to.
+
+    A node answers at no other topic of edgert's own: who may send commands must not speak for other nodes.
+    """
+    wanted, own = received.response_topic, received.topic.rpartition("/")[0] + "/"
+    is_ours = wanted.startswith(received.topic.partition("/")[0] + "/") and not wanted.startswith(own)
+    if not wanted or is_ours or wanted.startswith("$") or re.search(r"[+#\0]", wanted):
         return received.topic + "/answer"
     return wanted
 

@@ -20,6 +20,7 @@ from edgert.models.store import ModelStore
 from edgert.pipeline.model_plan import ModelPlan, plan_model
 from edgert.pipeline.open_model import check_model
 from edgert.publish.factory import check_sink
+from edgert.publish.filters import FilterOptions
 from edgert.publish.options import MqttOptions, SinkOptions, TapOptions
 from edgert.publish.topics import check_name
 
@@ -124,6 +125,7 @@ class PipelineFile:
             yield from _raised(lambda n=name, s=source: self._check_source(n, s))
         for name, sink in self.options.sinks.items():
             yield from _raised(lambda n=name, s=sink: self._check_sink(n, s))
+        yield from self._shared_topics()
         for model in self.model_names:
             yield from _raised(lambda m=model: self._check_model(m, opens_engines))
         for model in self.options.models:
@@ -186,6 +188,30 @@ class PipelineFile:
             check_sink(name, sink, self.document.resolve)
         except ConfigError as error:
             raise self._error(f"sinks.{name}: {error}") from error
+        if not isinstance(sink, TapOptions) and sink.filter is not None:
+            self._check_filter(f"sinks.{name}.filter", sink.filter)
+
+    def _check_filter(self, key: str, chosen: FilterOptions) -> None:
+        for what, wanted, known in (
+            ("sources", chosen.sources, self.options.sources),
+            ("models", chosen.models, self.model_names),
+        ):
+            unknown = [name for name in wanted or () if name not in known]
+            if unknown:
+                said = f"{', '.join(map(repr, unknown))} is none; there are {', '.join(known)}"
+                raise self._error(f"{key}.{what}: {said}")
+
+    def _shared_topics(self) -> Iterator[EdgertError]:
+        """Yield where two sinks would publish to the same topics of one broker."""
+        seen: dict[tuple[str, int, str], str] = {}
+        for name, sink in self.options.sinks.items():
+            if not isinstance(sink, MqttOptions) or sink.sparkplug is not None:
+                continue
+            other = seen.setdefault((*sink.address, sink.topic_root), name)
+            if other != name:
+                yield self._error(
+                    f"sinks.{name}: publishes to the same topics as sinks.{other}; give it another topic_root"
+                )
 
     @property
     def device_name(self) -> DeviceName:

@@ -127,9 +127,8 @@ class MqttConnection:
     def listen_to(self, topic_filter: str, on_message: OnMessage) -> None:
         """Hand what arrives at a topic filter to `on_message`, on this connection and all later ones.
 
-        Any thread, at any time. `on_message` runs on the connection's thread, where nothing is published
-        meanwhile; what it raises is logged and counted. Filters should not overlap: some brokers send a
-        message once for each.
+        Any thread, at any time. `on_message` runs on the connection's thread; what it raises is logged and
+        counted. Filters should not overlap: some brokers send a message once for each.
         """
         self._listeners.add(topic_filter, on_message)
         self._waker.wake()
@@ -183,16 +182,17 @@ class MqttConnection:
         self._listeners.connected()
         self.is_connected = True
         try:
-            self._outbox.connected(self._dialect.greeting())
+            self._outbox.connected(self._dialect.greeting)
             self._exchange(session, connected_ns)
             self._part(session)
         finally:
             self.is_connected = False
             self._settle(session)  # what came in before the connection ended
             self._hear(session)
-            self._keep(session.unfinished())
+            lasted_ns = self._mono_ns() - connected_ns
+            self._keep(session.unfinished(), lasted_ns / 1e9)
             session.close()
-            self._judge(self._mono_ns() - connected_ns)
+            self._judge(lasted_ns)
 
     def _exchange(self, session: Session, connected_ns: int) -> None:
         while not self._is_all_said(session):
@@ -233,8 +233,7 @@ class MqttConnection:
             return
         message.qos = min(message.qos, limits.qos)
         session.publish(message)
-        if is_result and not message.is_counted:
-            message.is_counted = True
+        if is_result:
             self._feed.handed_over(message)
 
     def _settle(self, session: Session) -> None:
@@ -286,9 +285,9 @@ class MqttConnection:
             self._waker.clear()
             session.pump(self._waker.fileno(), max(0.0, (deadline_ns - self._mono_ns()) / 1e9))
 
-    def _keep(self, unfinished: list[Message]) -> None:
+    def _keep(self, unfinished: list[Message], lasted_s: float) -> None:
         """Let the feed keep its results, and the outbox everything else."""
-        again, given_up = survivors(unfinished)
+        again, given_up = survivors(unfinished, lasted_s)
         if given_up is not None and given_up.result is not None:
             self._feed.refused(given_up, "every connection that carried it broke")
         elif given_up is not None:

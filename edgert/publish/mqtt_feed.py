@@ -105,11 +105,16 @@ class ResultFeed:
             self._counts.dropped.add("closed", len(left))
 
     def handed_over(self, message: Message) -> None:
-        """Count as sent, with its latency; with QoS 0 that was all."""
-        if message.result is not None:
+        """Count as sent, with its latency, the first time; with QoS 0 that was all."""
+        if message.result is None:
+            return
+        if not message.is_counted:
+            message.is_counted = True
             self._counts.add_sent([message.result.captured_mono_ns])
-            if not message.qos:
-                self._settle(message)
+        if not message.qos:
+            self._settle(message)
+            if self._spool is not None:
+                self._complaint.raised("the broker takes QoS 0 only: what was stored goes without its word")
 
     def acknowledged(self, message: Message) -> None:
         """Count the broker's yes."""
@@ -143,8 +148,15 @@ class ResultFeed:
             return ticket
         if self._replay.is_due() and (ticket := self._spool.take()) is not None:
             self._replay.begun()
-            return self._again.pop(ticket.number, ticket)
+            return self._as_before(ticket)
         return None
+
+    def _as_before(self, ticket: Ticket) -> Ticket:
+        """Return what is known of a stored result that a broken connection carried; older ones are gone."""
+        before = self._again.pop(ticket.number, ticket)
+        for number in [number for number in self._again if number < ticket.number]:
+            del self._again[number]
+        return before
 
     def _encode(self, ticket: Ticket, connected_mono_ns: int) -> None:
         """Make the ticket's messages ready. A result that cannot be encoded is counted and stops nothing."""

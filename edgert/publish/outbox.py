@@ -10,6 +10,8 @@ from edgert.publish.session import Message
 from edgert.stats import Tally
 
 MAX_ANNOUNCEMENTS = 1000
+SOON_S = 5.0  # a connection that ended sooner may have ended because of a message
+MAX_ANSWERS = 32  # that wait: who asks faster than the broker takes answers gets none
 MAX_BREAKS = 5  # connections that one message may cost before it is given up
 
 
@@ -60,8 +62,8 @@ class Outbox:
             else:
                 self.counts.add("broker_away")
 
-    def connected(self, greeting: Sequence[Message] = ()) -> None:
-        """Begin a connection: the greeting is due, then all retained values."""
+    def connected(self, greet: Callable[[], Sequence[Message]] = tuple) -> None:
+        """Begin a connection: the greeting, as it is now, is due, then all retained values."""
         with self._lock:
             self._is_connected = True
             self._connections += 1
@@ -69,7 +71,7 @@ class Outbox:
                 payload = make(self._connections)
                 self._retained[topic] = Message(topic, payload, qos=1, is_retained=True)
             self._announcements.clear()
-            self._announcements.extend(greeting)
+            self._announcements.extend(greet())
             self._announcements.extend(m for topic, m in self._retained.items() if topic != self._last_topic)
             if self._last_topic in self._retained:
                 self._announcements.append(self._retained[self._last_topic])
@@ -101,23 +103,29 @@ class Outbox:
         return not self._announcements and not self._unfinished
 
     def _append(self, message: Message) -> None:
-        if len(self._announcements) >= MAX_ANNOUNCEMENTS:
-            self._announcements.popleft()
+        waiting = self._announcements
+        is_full = len(waiting) >= MAX_ANNOUNCEMENTS
+        if message.is_kept and (is_full or sum(each.is_kept for each in waiting) >= MAX_ANSWERS):
             self.counts.add("queue_full")
-        self._announcements.append(message)
+            return
+        if is_full:
+            oldest = next((each for each in waiting if not each.is_retained), waiting[0])
+            waiting.remove(oldest)
+            self.counts.add("queue_full")
+        waiting.append(message)
 
 
-def survivors(unfinished: list[Message]) -> tuple[list[Message], Message | None]:
+def survivors(unfinished: list[Message], lasted_s: float) -> tuple[list[Message], Message | None]:
     """Return what is to be sent again on the next connection, and the message that is given up, if any.
 
     Retained values are due on every connection anyway, and announcements belong to theirs. The first
-    survivor is given up in the end: a broker that ends connection after connection with the same
-    message first in flight most likely ends them because of it.
+    survivor is given up in the end: a broker that ends connection after connection as soon as the same
+    message is first in flight most likely ends them because of it. A bad link takes longer to be noticed.
     """
     again = [message for message in unfinished if message.result is not None or message.is_kept]
     if not again:
         return [], None
-    again[0].breaks += 1
+    again[0].breaks += lasted_s < SOON_S
     if again[0].breaks < MAX_BREAKS:
         return again, None
     return again[1:], again[0]

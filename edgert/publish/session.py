@@ -161,7 +161,7 @@ class Feed(Protocol):
         """Drop what waits: time is up."""
 
     def handed_over(self, message: Message) -> None:
-        """The message was given to the network."""
+        """The message was given to the network, perhaps not for the first time: see `is_counted`."""
 
     def acknowledged(self, message: Message) -> None:
         """The broker has taken the message."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import ClassVar
 
 from edgert.errors import EdgertError, SinkError
@@ -24,7 +25,7 @@ from edgert.stats import LiveCount, Tally
 
 log = logging.getLogger(__name__)
 
-MAX_PENDING = 20_000  # results in memory until the disk has them
+MAX_PENDING = 5_000  # results in memory until the disk has them; then the oldest are dropped
 FLUSH_PENDING = 1_000  # so many are written at once, without waiting for `flush_s`
 READ_ROWS = 256  # results read ahead for the connection
 EXPIRE_S = 60.0  # how often the time to live is looked after
@@ -64,19 +65,28 @@ class Spool:
         self._expire_due_ns = 0
         self._wake = threading.Event()
         self._is_closing = False
-        self._thread = threading.Thread(target=self._run, name=f"spool:{name}", daemon=True)
+        self._is_failing = False  # the last write was not done
+        self._thread: threading.Thread | None = None
+        self._name = name
         self.collect: Callable[[], Sequence[Ticket]] = lambda: ()  # asked before each write
         self.on_ahead: Callable[[], None] = lambda: None  # told when `take` has something again
 
     def open(self) -> int:
-        """Open the file and start; returns the number that the next ticket gets. Raises ConfigError."""
+        """Open the file and start; returns the next ticket's number. A disk that fails is tried again.
+
+        Raises:
+            ConfigError: the file cannot be used at all.
+        """
         try:
             self._file.open()
         except SpoolDamagedError as error:
             self._begin_anew(error)
-        last = self._file.last_number()
+        except SinkError as error:
+            self._complaint.raised(str(error))
         if self._file.count:
             log.info("%d results wait in %s", self._file.count, self._file.path)
+        last = self._file.last_number() if self._file.is_open else self._utc_ns() // 1000
+        self._thread = threading.Thread(target=self._run, name=f"spool:{self._name}", daemon=True)
         self.live.opened()
         self._thread.start()
         return last + 1
@@ -84,11 +94,12 @@ class Spool:
     def put(self, tickets: Sequence[Ticket]) -> None:
         """Take results over. Any thread; never waits."""
         with self._lock:
-            room = max(0, MAX_PENDING - len(self._pending))
-            self._pending.extend(tickets[:room])
-            is_due = len(self._pending) >= FLUSH_PENDING
-        if len(tickets) > room:
-            self.dropped.add("slow_disk", len(tickets) - room)
+            self._pending.extend(tickets)
+            excess = max(0, len(self._pending) - MAX_PENDING)
+            del self._pending[:excess]
+            is_due = len(self._pending) >= FLUSH_PENDING and not self._is_failing
+        if excess:
+            self.dropped.add("disk_failed" if self._is_failing else "slow_disk", excess)
         if is_due:
             self._wake.set()
 
@@ -98,6 +109,8 @@ class Spool:
             self._replays += 1
             self._replay = self._replays
             self._start_over()
+        if self._file.count:
+            log.info("%d stored results follow", self._file.count)
         self._wake.set()
 
     def end_replay(self) -> None:
@@ -141,10 +154,13 @@ class Spool:
 
     def close(self, timeout_s: float) -> None:
         """Write what is pending, and end."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
         self._is_closing = True
         self._wake.set()
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
+        thread.join(timeout_s)
+        if thread.is_alive():
             log.warning("The disk of %s does not answer; its thread is left behind", self._file.path)
 
     def _run(self) -> None:
@@ -155,35 +171,46 @@ class Spool:
                 self._turn()
             self._turn()
         finally:
+            if self._pending:
+                self.dropped.add("disk_failed", len(self._pending))
             self._file.close()
             self.live.closed()
 
     def _turn(self) -> None:
-        """Write, forget and read ahead. A disk that fails loses results, never the thread."""
-        collected = list(self.collect())
+        """Forget, write and read ahead. While a disk fails, it is tried again and memory keeps results."""
+        collected = [] if self._is_failing else list(self.collect())
         with self._lock:
-            pending, self._pending = collected + self._pending, []
+            pending, self._pending = sorted([*collected, *self._pending], key=attrgetter("number")), []
             done, self._done = self._done, []
+        is_forgotten = self._tried(lambda: self._forget(done))
+        self._is_failing = not self._tried(lambda: self._write(pending))
+        if not is_forgotten:
+            with self._lock:
+                self._done = done + self._done
+        if self._is_failing:  # before what came since
+            with self._lock:
+                newer, self._pending = self._pending, pending
+            self.put(newer)
+        elif is_forgotten and self._tried(self._read_ahead):
+            self._complaint.over("the spool works again")
+
+    def _tried(self, work: Callable[[], None]) -> bool:
+        """Do it; False if the disk failed."""
         try:
-            self._write(pending)
-            self._forget(done)
-            self._read_ahead()
+            work()
         except SpoolDamagedError as error:
             self._begin_anew(error)
+            return False
         except EdgertError as error:
             self._complaint.raised(str(error))
-        else:
-            self._complaint.over("the spool works again")
+            return False
+        return True
 
     def _write(self, tickets: list[Ticket]) -> None:
         rows = [row for ticket in tickets if (row := self._row(ticket)) is not None]
         if not rows:
             return
-        try:
-            self._append(rows)
-        except EdgertError:
-            self.dropped.add("disk_failed", len(rows))
-            raise
+        self._append(rows)
         with self._lock:  # a thread may have been slow to hand its result in
             self._read_to = min(self._read_to, rows[0][0] - 1)
 
@@ -227,7 +254,8 @@ class Spool:
         with self._lock:
             if self._replay != replay or not found:
                 return
-            fresh = [ticket for ticket in tickets if ticket.number not in self._taken]
+            passed = self._taken.union(self._done)
+            fresh = [ticket for ticket in tickets if ticket.number not in passed]
             self._ahead.extend(fresh)
             self._taken.update(ticket.number for ticket in fresh)
             self._read_to = found[-1][0]
@@ -245,7 +273,11 @@ class Spool:
     def _begin_anew(self, error: SpoolDamagedError) -> None:
         """Move the damaged file away and go on with an empty one, now or when something is to be written."""
         lost = self._file.count
-        aside = self._file.set_aside()
+        try:
+            aside = self._file.set_aside()
+        except SinkError as refused:
+            self._complaint.raised(str(refused))
+            return
         self._set_aside += 1
         if lost:
             self.dropped.add("damaged", lost)

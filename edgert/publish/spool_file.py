@@ -17,7 +17,7 @@ from edgert.stats import LiveCount
 
 VERSION = 1
 ROW_BYTES = 32  # what a row takes beside its data
-SLACK = 1.5  # of the budget may lie in the file: rows that were deleted leave holes
+SLACK = 2.5  # times the budget may lie in the file: a row of a little over 2 KiB takes a page
 PAGE_BYTES = 4096
 TRIM_ROWS = 256  # looked at in one go
 # A board without a clock of its own starts in 1970, and is right some seconds later.
@@ -51,7 +51,8 @@ class SpoolFile:
 
         Raises:
             SpoolDamagedError: it is no spool, or a damaged one; `set_aside` helps.
-            ConfigError: it cannot be opened or made, or another process has it open.
+            SinkError: the disk fails, or is full.
+            ConfigError: it cannot be opened or made, another process has it open, or a newer edgert wrote it.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,26 +64,39 @@ class SpoolFile:
         except sqlite3.DatabaseError as error:
             database.close()
             raise self._translated(error) from error
+        except ConfigError:
+            database.close()
+            raise
         self._database = database
         self.live.opened()
 
     def set_aside(self) -> Path:
-        """Move a damaged file out of the way, over the one before; returns where it is. It is closed."""
+        """Move a damaged file out of the way, over the one before; returns where it is. It is closed.
+
+        Raises:
+            SinkError: the disk does not let it.
+        """
         self.close()
         aside = self.path.with_name(f"{self.path.name}.damaged")
-        for suffix in ("-wal", "-shm", "-journal"):
-            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        with suppress(FileNotFoundError):
+        try:
+            for suffix in ("-wal", "-shm", "-journal"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
             self.path.replace(aside)
+        except FileNotFoundError:
+            return aside
+        except OSError as error:
+            raise SinkError(f"spool {self.path} is damaged and cannot be moved: {error}") from error
         return aside
 
     def append(self, rows: Sequence[Row]) -> int:
         """Store rows, then drop the oldest until all fit; returns how many were dropped. Raises SinkError."""
+        coming_bytes = sum(len(data) + ROW_BYTES for _, _, data in rows)
         with self._transaction() as database:
+            dropped = self._trim(database, max(0, self._max_bytes - coming_bytes))
             database.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?)", rows)
             self.count += len(rows)
-            self.size_bytes += sum(len(data) + ROW_BYTES for _, _, data in rows)
-            return self._trim(database)
+            self.size_bytes += coming_bytes
+            return dropped + self._trim(database, self._max_bytes)
 
     def delete(self, numbers: Iterable[int]) -> None:
         """Forget rows; those that are not there any more are passed over. Raises SinkError."""
@@ -148,21 +162,24 @@ class SpoolFile:
             database.execute(f"PRAGMA {pragma}").fetchall()
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, VERSION):
-            raise sqlite3.DatabaseError(f"its version is {version}, this edgert writes {VERSION}")
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS result "
-            "(number INTEGER PRIMARY KEY, captured_utc_ns INTEGER NOT NULL, data BLOB NOT NULL)"
-        )
-        database.execute(f"PRAGMA user_version = {VERSION}")
+            raise ConfigError(
+                f"spool {self.path} is of version {version}, this edgert reads {VERSION}; move it away"
+            )
+        if version == 0:  # a full disk takes no write, not even this one
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS result "
+                "(number INTEGER PRIMARY KEY, captured_utc_ns INTEGER NOT NULL, data BLOB NOT NULL)"
+            )
+            database.execute(f"PRAGMA user_version = {VERSION}")
         problem = database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
             raise sqlite3.DatabaseError(problem)
         self.count, self.size_bytes = _measured(database, "1", ())
 
-    def _trim(self, database: sqlite3.Connection) -> int:
+    def _trim(self, database: sqlite3.Connection, most_bytes: int) -> int:
         dropped = 0
-        while self.size_bytes > self._max_bytes and self.count:
-            excess, last = self.size_bytes - self._max_bytes, 0
+        while self.size_bytes > most_bytes and self.count:
+            excess, last = self.size_bytes - most_bytes, 0
             for number, size_bytes in database.execute(
                 f"SELECT number, length(data) FROM result ORDER BY number LIMIT {TRIM_ROWS}"  # noqa: S608
             ).fetchall():

@@ -161,6 +161,8 @@ CHILD = """
 import sys, time, resource
 from edgert.publish.options import SpoolOptions
 from tests.fakes.mqtt_node import MqttNode
+from edgert.publish import spool as module
+if int(sys.argv[3]): module.MAX_PENDING = 300
 port, path, limit = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 spool = SpoolOptions(path=path, flush_s=0.5)
 node = MqttNode(port, qos=1, spool=spool)

@@ -433,6 +433,7 @@ def test_paths_are_relative_to_the_file(site):
 # Commands
 
 BROKER = '[sinks.broker]\ntype = "mqtt"\n'
+OTHER = '[sinks.b]\ntype = "mqtt"\ntopic_root = "b"\n'
 
 
 @pytest.mark.parametrize(
@@ -444,7 +445,7 @@ BROKER = '[sinks.broker]\ntype = "mqtt"\n'
         ),
         (BROKER + '[control]\nallow = []\nsink = "b"\n', "there is broker"),
         ('[sinks.lines]\ntype = "lines"\n[control]\nallow = []\n', "control.sink: must name the MQTT sink"),
-        (BROKER + BROKER.replace("broker", "b") + "[control]\nallow = []\n", "there is broker, b"),
+        (BROKER + OTHER + "[control]\nallow = []\n", "there is broker, b"),
         (
             BROKER + '[control]\nallow = ["load:cat"]\n',
             "control.allow: 'load:cat' names no model of this file; there is noop",
@@ -477,6 +478,22 @@ def test_the_one_mqtt_sink_listens_or_the_one_that_is_named(site):
     allow = '[control]\nallow = ["ping", "load:noop", "pause:door"]\n'
     file = site.load(GOOD + BROKER + allow)
     assert file.control_sink(file.options.control) == "broker"
-    file = site.load(GOOD + BROKER + BROKER.replace("broker", "b") + allow + 'sink = "b"\n')
+    file = site.load(GOOD + BROKER + OTHER + allow + 'sink = "b"\n')
     assert file.control_sink(file.options.control) == "b"
     assert site.load(GOOD).options.control is None
+
+
+DOOR_TEXT = '[sources.door]\nuri = "replay:noise?width=8&height=8&frames=2"\nmodels = ["noop"]\n'
+
+
+def test_two_sinks_with_the_same_topics_are_a_problem(site):
+    both = '[sinks.b]\ntype = "mqtt"\nencoding = "msgpack"\n'
+    with pytest.raises(ConfigError, match=r"sinks\.b: publishes to the same topics as sinks\.a"):
+        site.load(DOOR_TEXT + '[sinks.a]\ntype = "mqtt"\n' + both)
+    site.load(DOOR_TEXT + '[sinks.a]\ntype = "mqtt"\ntopic_root = "packed"\n' + both)
+
+
+@pytest.mark.parametrize("key", ["sources", "models"])
+def test_a_filter_of_what_is_not_there_is_a_problem(site, key):
+    with pytest.raises(ConfigError, match=rf"sinks.l.filter.{key}: 'nope' is none; there are"):
+        site.load(DOOR_TEXT + f'[sinks.l]\ntype = "lines"\nfilter = {{ {key} = ["nope"] }}\n')

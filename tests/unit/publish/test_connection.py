@@ -52,7 +52,9 @@ class FakeFeed:
             self._note(self.waiting.popleft(), "discarded")
 
     def handed_over(self, message):
-        self._note(message, "sent")
+        if not message.is_counted:
+            message.is_counted = True
+            self._note(message, "sent")
 
     def acknowledged(self, message):
         self._note(message, "acknowledged")

@@ -65,7 +65,6 @@ class Line:
         message = self.feed.next_message(connected_ns)
         if message is not None:
             self.feed.handed_over(message)
-            message.is_counted = True
         return message
 
     def all(self, connected_ns=FIRST_NS):
@@ -254,3 +253,30 @@ def test_results_are_told_apart_by_what_they_are(make_result):
     messages = line.all()
     assert isinstance(messages[0].result, Result)
     assert len(line.feed._tickets) == 2
+
+
+def test_a_stored_result_that_comes_again_is_counted_once(spooled, make_result):
+    spooled.spool.put([Ticket(1, make_result(1))])
+    messages = spooled.all()
+    spooled.feed.take_back(messages)
+    spooled.now_ns += 10**9
+    spooled.all(SECOND_NS)
+    assert spooled.counts.sent == 1
+
+
+def test_with_a_broker_of_qos_0_a_stored_result_is_forgotten_when_it_is_out(spooled, make_result, caplog):
+    spooled.spool.put([Ticket(1, make_result(1))])
+    message = spooled.feed.next_message(FIRST_NS)
+    message.qos = 0  # as the connection does where the broker takes no more
+    spooled.feed.handed_over(message)
+    assert spooled.spool.forgotten == [1]
+    assert "takes QoS 0 only" in caplog.text
+
+
+def test_what_is_known_of_results_that_the_disk_has_dropped_is_forgotten(spooled, make_result):
+    spooled.spool.put([Ticket(number, make_result(number)) for number in range(5)])
+    spooled.feed.take_back(spooled.all())
+    spooled.spool.stored = [ticket for ticket in spooled.spool.stored if ticket.number == 4]
+    spooled.now_ns += 10**9
+    assert numbers(spooled.all(SECOND_NS)) == [4]
+    assert spooled.feed._again == {}

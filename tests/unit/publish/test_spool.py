@@ -127,13 +127,13 @@ def test_what_was_not_acknowledged_comes_again_on_the_next_connection(rig):
 
 
 def test_a_result_that_was_handed_in_late_is_not_passed_over(rig):
-    late = rig.ticket(0)
-    rig.put(1, 2)
+    late, later = rig.ticket(0), rig.ticket(1)
+    rig.put(2, 3)
     rig.settled(2)
     rig.spool.begin_replay()
-    assert rig.take(2) == [1, 2]
-    rig.spool.put([late])
-    assert rig.take(1) == [0]
+    assert rig.take(2) == [2, 3]
+    rig.spool.put([later, late])
+    assert rig.take(2) == [0, 1]
 
 
 def test_the_next_start_goes_on_with_numbers_and_keeps_the_boot(rig):
@@ -181,18 +181,77 @@ def test_a_disk_that_does_not_keep_up_is_counted(rig, monkeypatch):
     rig.spool.put([rig.ticket(seq) for seq in range(5)])
     rig.settled(3)
     assert rig.spool.statistics().dropped == {"slow_disk": 2}
+    rig.spool.begin_replay()
+    assert rig.take(3) == [2, 3, 4]
 
 
-def test_a_disk_that_fails_loses_what_it_was_given_and_works_again(rig, monkeypatch):
+def test_while_a_disk_fails_memory_keeps_results(rig, monkeypatch):
     def fail(rows):
         raise SinkError("database or disk is full")
 
     with monkeypatch.context() as patch:
         patch.setattr(rig.file, "append", fail)
         rig.put(1, 2)
+        wait_for(lambda: rig.spool._is_failing)
+        rig.put(3)
+        collected = []
+        rig.spool.collect = lambda: collected.append(1) or []
+        time.sleep(0.2)
+        assert not collected  # they are as well where they are
+    rig.settled(3)
+    assert rig.spool.statistics().dropped == {}
+    rig.spool.begin_replay()
+    assert rig.take(3) == [1, 2, 3]
+
+
+def test_a_disk_that_fails_for_long_loses_the_oldest_counted(rig, monkeypatch):
+    def fail(rows):
+        raise SinkError("database or disk is full")
+
+    monkeypatch.setattr(module, "MAX_PENDING", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.file, "append", fail)
+        rig.put(1, 2)
+        wait_for(lambda: rig.spool._is_failing)
+        rig.put(3, 4, 5)
         wait_for(lambda: rig.spool.statistics().dropped == {"disk_failed": 2})
+    rig.settled(3)
+    rig.spool.begin_replay()
+    assert rig.take(3) == [3, 4, 5]
+
+
+def test_what_the_broker_has_is_forgotten_also_when_nothing_can_be_written(rig, monkeypatch):
+    def fail(rows):
+        raise SinkError("database or disk is full")
+
+    rig.put(1, 2)
+    rig.settled(2)
+    rig.spool.begin_replay()
+    tickets = rig.tickets(2)
+    monkeypatch.setattr(rig.file, "append", fail)
     rig.put(3)
-    rig.settled(1)
+    for ticket in tickets:
+        rig.spool.done(ticket.number)
+    wait_for(lambda: rig.file.count == 0)
+
+
+def test_a_damaged_file_that_cannot_be_moved_ends_nothing(tmp_path, make_result, monkeypatch):
+    (tmp_path / "spool").write_bytes(os.urandom(10_000))
+
+    def refuse(self):
+        raise SinkError("cannot be moved: Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpoolFile, "set_aside", refuse)
+        rig = Rig(tmp_path, make_result)
+        rig.put(1)
+        wait_for(lambda: rig.spool._is_failing)
+    wait_for(lambda: rig.file.count == 1)
+    rig.spool.close(TIMEOUT_S)
+
+
+def test_it_may_be_closed_before_it_is_open(tmp_path):
+    Spool("test", SpoolFile(tmp_path / "spool", MB), SpoolOptions(), "boot").close(TIMEOUT_S)
 
 
 def test_a_file_damaged_before_the_start_is_set_aside(tmp_path, make_result):
@@ -207,8 +266,9 @@ def test_a_file_damaged_before_the_start_is_set_aside(tmp_path, make_result):
 
 def test_a_file_damaged_while_open_is_set_aside_and_its_results_counted(tmp_path, make_result):
     rig = Rig(tmp_path, make_result, max_bytes=20 * MB)
-    rig.put(*range(10_000))  # more than SQLite keeps in memory
-    rig.settled(10_000)
+    for start in range(0, 10_000, 2_500):  # more than SQLite keeps in memory
+        rig.put(*range(start, start + 2_500))
+        rig.settled(start + 2_500)
     rig.spool.close(TIMEOUT_S)
     rig.open()
     with (tmp_path / "spool").open("r+b") as raw:

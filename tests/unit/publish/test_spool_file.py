@@ -31,7 +31,7 @@ def rows(numbers, utc_ns=SANE_UTC_NS + 1):
 
 
 def numbers(file):
-    return [number for number, _ in file.after(0, 1000)]
+    return [number for number, _ in file.after(0, 100_000)]
 
 
 def test_what_was_appended_comes_back_in_order_also_after_a_close(file, path):
@@ -69,13 +69,17 @@ def test_a_row_that_is_larger_than_the_budget_is_dropped(path):
     file.close()
 
 
-def test_the_file_stays_near_its_budget(path):
-    file = SpoolFile(path, MB)
+@pytest.mark.parametrize("row_bytes", [60, 1400, 2100, 2700, 5000])
+def test_the_file_stays_near_its_budget_and_the_budget_is_used(path, row_bytes):
+    """A row of a little over half a page takes a whole one."""
+    file, data = SpoolFile(path, MB), b"x" * row_bytes
     file.open()
-    for start in range(1, 100_001, 1000):
-        file.append(rows(range(start, start + 1000)))
+    for start in range(1, 3 * MB // row_bytes, 100):
+        file.append([(number, SANE_UTC_NS, data) for number in range(start, start + 100)])
+    assert file.size_bytes > 0.9 * MB
+    assert numbers(file)[-1] == file.last_number()
     file.close()
-    assert path.stat().st_size < 2 * MB
+    assert path.stat().st_size < 2.6 * MB
 
 
 def test_what_is_too_old_expires_but_not_what_has_no_clock(file):
@@ -143,7 +147,7 @@ def test_another_version_is_not_touched(path):
     database.execute("PRAGMA user_version = 99")
     database.commit()
     database.close()
-    with pytest.raises(SpoolDamagedError, match="version is 99"):
+    with pytest.raises(ConfigError, match="is of version 99"):
         SpoolFile(path, MB).open()
 
 
@@ -158,3 +162,24 @@ def test_after_a_failed_write_everything_is_as_before(file):
 def test_a_closed_file_says_so(path):
     with pytest.raises(SinkError, match="not open"):
         SpoolFile(path, MB).append(rows([1]))
+
+
+def test_a_file_that_is_there_is_opened_without_a_write(path):
+    filled(path)
+    before = path.stat().st_mtime_ns
+    file = SpoolFile(path, MB)
+    file.open()
+    assert file.count == 500
+    assert path.stat().st_mtime_ns == before
+    file.close()
+
+
+def test_a_damaged_file_that_cannot_be_moved_is_an_error(path, monkeypatch):
+    filled(path)
+
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(type(path), "replace", refuse)
+    with pytest.raises(SinkError, match="cannot be moved"):
+        SpoolFile(path, MB).set_aside()
