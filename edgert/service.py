@@ -202,6 +202,10 @@ class Service:
         if not is_drained:
             log.warning("not all frames were answered within drain_s = %s", self._options.drain_s)
         self._publish_stats()
+        for source in self._file.options.sources:
+            last = self._assembly.source_report(source)
+            stopped = msgspec.structs.replace(last, state="offline", reason="the node stops")
+            self._announce(topics.source_state(source), stopped)
         return is_drained
 
     def _check_report_file(self) -> None:

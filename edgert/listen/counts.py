@@ -60,13 +60,14 @@ class Recent:
 
 
 class Totals(msgspec.Struct):
-    """Since listening began. `results` are all of the others, but `missing`, too."""
+    """Since listening began. `results` are all of the others, but the last two, too."""
 
     results: int = 0
     duplicates: int = 0
     out_of_order: int = 0
     historical: int = 0
     missing: int = 0  # numbers not heard between others: frames dropped before the model, or results lost
+    unheard: int = 0  # numbers that passed while we were not connected, and did not come later
 
 
 class ResultCounts:
@@ -98,6 +99,11 @@ class ResultCounts:
         self._recent.add(now.mono_ns, None if result.historical else result.latency_ms)
         return place
 
+    def skip(self) -> None:
+        """We were not connected: the next gap is ours."""
+        for sequence in self._boots.values():
+            sequence.skip()
+
     def live(self, now: Instant) -> Live:
         """Return what the last seconds were like."""
         return self._recent.live(now.mono_ns)
@@ -113,7 +119,8 @@ class ResultCounts:
         self._boots.move_to_end(result.boot)
         if len(self._boots) > MOST_BOOTS:
             self._boots.popitem(last=False)
-        before = sequence.missing
+        missing, unheard = sequence.missing, sequence.unheard
         place = sequence.hear(result.seq)
-        self.totals.missing += sequence.missing - before
+        self.totals.missing += sequence.missing - missing
+        self.totals.unheard += sequence.unheard - unheard
         return place

@@ -60,7 +60,7 @@ def listen(target: Target, display: Display, out: TextIO, bounds: Bounds) -> Non
     """
     watch = Watch(target.broker.topic_root)
     with ExitStack() as undo:
-        link = _link(target, lambda state: display.link_changed(state, now()))
+        link = _link(target, partial(_link_changed, watch, display))
         undo.callback(link.close)
         link.open()
         stop = undo.enter_context(Interrupt())
@@ -71,6 +71,12 @@ def listen(target: Target, display: Display, out: TextIO, bounds: Bounds) -> Non
     moment = now()
     display.summarize(watch, (moment.mono_ns - started.mono_ns) / 1e9, moment)
     out.flush()
+
+
+def _link_changed(watch: Watch, display: Display, state: LinkState) -> None:
+    if not state.is_connected:
+        watch.skip()
+    display.link_changed(state, now())
 
 
 def follow(

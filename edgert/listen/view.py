@@ -28,7 +28,7 @@ _NAMES_HEADER = ("node", "source/model")
 _LIVE_HEADER = ("rate/s", "p50 ms", "p99 ms")
 _SUMMARY_HEADER = ("results", "rate/s", "p50 ms", "p99 ms", "max ms")
 _TOTALS_HEADER = ("miss", "dup", "late", "hist")
-_TOTALS_WORDS = ("missing", "duplicate", "late", "historical")
+_TOTALS_WORDS = ("missing", "unheard", "duplicate", "late", "historical")
 _NUMBERS = {*_LIVE_HEADER, *_SUMMARY_HEADER, *_TOTALS_HEADER}
 _DAY_NS = 86_400 * 10**9
 
@@ -65,7 +65,13 @@ def result_line(key: ResultKey, counts: ResultCounts, now: Instant) -> str:
     live = counts.live(now)
     latency = "" if live.p50_ms is None else f", p50 {live.p50_ms:.1f} p99 {live.p99_ms:.1f} ms"
     totals = counts.totals
-    figures = (totals.missing, totals.duplicates, totals.out_of_order, totals.historical)
+    figures = (
+        totals.missing,
+        totals.unheard,
+        totals.duplicates,
+        totals.out_of_order,
+        totals.historical,
+    )
     pairs = zip(figures, _TOTALS_WORDS, strict=True)
     told = "".join(f", {count} {word}" for count, word in pairs if count)
     name = printable(Subject("result", *key).name)
@@ -98,6 +104,8 @@ def trouble_lines(watch: Watch) -> Iterator[str]:
     if malformed.count:
         last = printable(f"{malformed.last_topic}: {malformed.last_reason}")
         yield f"{malformed.count} messages could not be read; the last: {last}"
+    if unheard := sum(counts.totals.unheard for counts in watch.results.values()):
+        yield f"{unheard} numbers passed while we were not connected"
     if watch.forgotten:
         yield f"{watch.forgotten} silent ones were forgotten, for want of room"
 

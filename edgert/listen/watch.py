@@ -83,6 +83,11 @@ class Watch:
         self.forgotten = 0  # to keep memory bounded
         self.result_count = 0
 
+    def skip(self) -> None:
+        """We were not connected: what is missing until the next of each is not the nodes' fault."""
+        for counts in self.results.values():
+            counts.skip()
+
     def feed(self, received: Received, now: Instant) -> Event | None:
         """Take in one message; None if it is about nothing that is watched. Never raises."""
         subject = parse_topic(self._root, received.topic)

@@ -79,6 +79,8 @@ def test_whole_life_as_a_subscriber_sees_it(site, broker):
         if message.topic == PREFIX + "model/mean/state"
     ]
     assert model_states == ["LOADING", "READY", "UNAVAILABLE"]
+    sources = [json.loads(m.payload)["state"] for m in messages if m.topic == PREFIX + "source/door/state"]
+    assert sources[-2:] == ["online", "offline"]
     last = json.loads([message.payload for message in messages if message.topic == PREFIX + "stats"][-1])
     link = last["sources"]["door"]["models"]["mean"]
     assert link["published"] == link["admitted"] == len(results)

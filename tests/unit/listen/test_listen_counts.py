@@ -62,6 +62,15 @@ def test_missing_is_taken_back_when_it_comes_late():
     assert (found.totals.missing, found.totals.out_of_order) == (1, 1)
 
 
+def test_what_passed_while_we_were_away_is_not_missing():
+    found, _ = fed([result(0), result(1)])
+    found.skip()
+    found.add(result(6), at(1))
+    found.add(result(8), at(1))
+    found.add(result(3, historical=True), at(1))
+    assert (found.totals.unheard, found.totals.missing) == (3, 1)
+
+
 def test_numbers_of_another_boot_begin_anew():
     found, _ = fed([result(100), result(0, boot="b2"), result(101), result(1, boot="b2")])
     totals = found.totals

@@ -90,7 +90,7 @@ def test_the_last_object_is_the_summary(tell):
         Received(RESULT_TOPIC, b"?"),
     )
     node = {"node": "n", "state": "ready", "restarts": 0, "sources": {}, "models": {"m": "READY"}}
-    totals = {"results": 4, "duplicates": 1, "out_of_order": 1, "historical": 1, "missing": 1}
+    totals = {"results": 4, "duplicates": 1, "out_of_order": 1, "historical": 1, "missing": 1, "unheard": 0}
     latency = {"p50_ms": 2.0, "p99_ms": 2.0, "max_ms": 2.0}
     assert told[-1] == {
         "summary": {

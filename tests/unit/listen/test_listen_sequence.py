@@ -64,3 +64,14 @@ def test_memory_does_not_grow():
         sequence.hear(number)
     assert sys.getsizeof(sequence._heard) < 1024
     assert sequence.missing == 33_333 * 2
+
+
+def test_a_gap_while_nobody_listened_is_not_missing():
+    sequence = Sequence()
+    for number in (0, 1):
+        sequence.hear(number)
+    sequence.skip()
+    assert [sequence.hear(number) for number in (5, 8)] == ["next", "next"]
+    assert (sequence.unheard, sequence.missing) == (3, 2)
+    assert [sequence.hear(number) for number in (3, 3, 6)] == ["late", "duplicate", "late"]
+    assert (sequence.unheard, sequence.missing) == (2, 1)
