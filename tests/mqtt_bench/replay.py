@@ -23,12 +23,11 @@ LIVE_PER_S = 200
 QUIET_S = 20.0
 TIMEOUT_S = 600.0
 
-# Prints one line for each live result: how long ago it was captured, in milliseconds; at the end, at SIGINT,
-# how many stored ones came.
+# Prints at the end, at SIGINT, how long each live result took, and how many stored ones came.
 LISTENER = """
-import json, sys, time
+import json, signal, sys, time
 import paho.mqtt.client as paho
-stored = 0
+stored, delays = 0, []
 def on_message(client, data, message):
     global stored
     now = time.time_ns()
@@ -36,16 +35,15 @@ def on_message(client, data, message):
     if result["historical"]:
         stored += 1
     else:
-        print((now - result["captured_utc_ns"]) / 1e6)
+        delays.append((now - result["captured_utc_ns"]) / 1e6)
 client = paho.Client(paho.CallbackAPIVersion.VERSION2)
 client.on_connect = lambda c, *_: c.subscribe("edgert/bench/source/#", 1)
 client.on_subscribe = lambda *_: print("ready", flush=True)
 client.on_message = on_message
 client.connect("127.0.0.1", int(sys.argv[1]))
-try:
-    client.loop_forever()
-except KeyboardInterrupt:
-    print(json.dumps({"stored": stored}), flush=True)
+signal.signal(signal.SIGINT, lambda *_: client.disconnect())
+client.loop_forever()
+print(json.dumps({"stored": stored, "delays_ms": delays}), flush=True)
 """
 
 
@@ -87,8 +85,8 @@ def _measured(path: Path, port: int, seconds: float | None) -> tuple[list[float]
         sink.close(5.0)
         time.sleep(0.5)
         listener.send_signal(2)
-        *delays, end = listener.stdout.read().splitlines()
-    return sorted(float(delay) for delay in delays), json.loads(end)["stored"]
+        told = json.loads(listener.stdout.read())
+    return sorted(told["delays_ms"]), told["stored"]
 
 
 def _fill(path: Path, count: int) -> None:
