@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 MAX_PENDING = 5_000  # results in memory until the disk has them; then the oldest are dropped
 FLUSH_PENDING = 1_000  # so many are written at once, without waiting for `flush_s`
-READ_ROWS = 256  # results read ahead for the connection
+READ_ROWS = 64  # results read ahead for the connection
 EXPIRE_S = 60.0  # how often the time to live is looked after
 
 

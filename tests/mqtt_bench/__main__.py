@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from edgert.schedule.turns import SHORT_TURN_S
 from tests.bench.figures import Row
 
 NAMES = ("rate", "replay")
@@ -23,6 +24,7 @@ NAMES = ("rate", "replay")
 
 def main() -> int:
     options = _parse()
+    sys.setswitchinterval(SHORT_TURN_S)  # as the service does
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="edgert-mqtt-bench-") as folder:
         for name in options.only or NAMES:
