@@ -13,7 +13,7 @@ import msgspec
 from edgert.control.limits import Allowance
 from edgert.control.options import ControlOptions
 from edgert.control.request import Refusal, RefusedError, identity_of, read_command
-from edgert.control.verbs import VERBS, Command, Target
+from edgert.control.verbs import VERBS, AnyCommand, Target
 from edgert.control.worker import Worker
 from edgert.errors import BusyError, ClosedError, EdgertError
 from edgert.publish.session import Received
@@ -85,7 +85,7 @@ class Commands:
         for call in self._worker.close(timeout_s):
             self._finish(call, "failed", STOPS)
 
-    def _admit(self, verb: str, received: Received) -> Command:
+    def _admit(self, verb: str, received: Received) -> AnyCommand:
         if not self._allowance.take():
             raise RefusedError("too_many", f"more than {self._options.per_minute} commands a minute")
         if received.is_retained:
@@ -177,7 +177,7 @@ class _Call(msgspec.Struct, eq=False):
 
     received: Received
     verb: str
-    command: Command | None = None  # None: refused
+    command: AnyCommand | None = None  # None: refused
     is_answered: bool = False
 
     def known_fields(self) -> dict[str, Any]:

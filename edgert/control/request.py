@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from edgert.control.verbs import VERBS, Command, RequestId
+from edgert.control.verbs import VERBS, AnyCommand, RequestId
 from edgert.publish.session import Received
 
 Refusal = Literal["unknown_verb", "not_allowed", "bad_request", "too_large", "too_many", "busy"]
@@ -30,7 +30,7 @@ class _Identity(msgspec.Struct):
     id: RequestId = None
 
 
-def read_command(verb: str, payload: bytes) -> Command:
+def read_command(verb: str, payload: bytes) -> AnyCommand:
     """Return the command that a payload is; empty is `{}`. Raises RefusedError."""
     kind = VERBS[verb]
     try:

@@ -63,10 +63,6 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         name: str | None = getattr(self, self.SUBJECT) if self.SUBJECT else None
         return name
 
-    def run(self, target: Target) -> Fields:
-        """Do it; return what the answer says beside the command's own fields. Raises EdgertError."""
-        raise NotImplementedError
-
 
 class ModelCommand(Command, frozen=True, kw_only=True):
     """A command to one model."""
@@ -173,7 +169,10 @@ class Ping(Command, frozen=True, kw_only=True):
         return target.status()
 
 
-VERBS: Mapping[str, type[Command]] = {
+# `run` does it, and returns what the answer says beside the command's own fields. It raises EdgertError.
+AnyCommand = Load | Unload | Reload | Threshold | Pause | Resume | Snapshot | Drain | Ping
+
+VERBS: Mapping[str, type[AnyCommand]] = {
     "load": Load,
     "unload": Unload,
     "reload": Reload,

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import paho.mqtt.client as paho
+from paho.mqtt import MQTTException
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edgert.errors import ConfigError, EdgertError, SinkError
 from edgert.publish.credentials import distrust, read_secret, tls_context
 from edgert.publish.options import MqttOptions, Resolve, shown_address
+from edgert.publish.reasons import CREDENTIAL_REFUSALS, VERSION_REFUSALS
 from edgert.publish.session import BrokerRefusedError, Received
 from edgert.stats import LiveCount
 
@@ -26,10 +28,6 @@ QOS = 0  # a slow listener shall not make the broker keep messages for it
 MOST_AT_ONCE = 1000  # messages that one `pump` takes from the network
 
 VERSIONS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
-
-# Reason codes of MQTT 5; paho turns the return codes of 3.1.1 into them.
-VERSION_REFUSALS = (0x81, 0x82, 0x84)  # malformed packet, protocol error, unsupported version
-CREDENTIAL_REFUSALS = (0x86, 0x87, 0x8C)  # bad user or password, not authorized, bad method
 
 
 class Subscription:
@@ -231,5 +229,5 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except ssl.SSLCertVerificationError as error:
         raise SinkError(f"{what}: {distrust(error)}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MQTTException) as error:
         raise SinkError(f"{what}: {getattr(error, 'strerror', None) or error}") from error
