@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgert import __version__
 from edgert.build.arguments import BUILD_EXAMPLES, add_build
+from edgert.calibrate.arguments import CALIBRATE_EXAMPLES, add_calibrate
 from edgert.errors import EdgertError
 from edgert.exit_codes import ExitCode, exit_code_of
 from edgert.listen import command as listen
@@ -44,6 +45,7 @@ signals: TERM and INT drain and stop, a second one forces; HUP reloads the model
   edgert inspect store/coco/1/model.plan --layers
   edgert inspect --allocations http://127.0.0.1:8000   who holds memory in a running service""",
     "build": BUILD_EXAMPLES,
+    "calibrate": CALIBRATE_EXAMPLES,
     "perf": perf.EXAMPLES,
     "listen": listen.EXAMPLES,
     "demo": """examples:
@@ -248,6 +250,12 @@ def _build(options: argparse.Namespace) -> int:
     return run_build(options)
 
 
+def _calibrate(options: argparse.Namespace) -> int:
+    from edgert.calibrate.command import run_calibrate
+
+    return run_calibrate(options)
+
+
 def _demo(options: argparse.Namespace) -> int:
     from edgert.demo.demo import run_demo
 
@@ -267,6 +275,12 @@ _COMMANDS: tuple[tuple[str, str, _Command, Callable[[argparse.ArgumentParser], N
         _add_inspect,
     ),
     ("build", "Build an engine from an ONNX file into the store.", _build, add_build),
+    (
+        "calibrate",
+        "Make an INT8 engine from an FP32 model and frames, and say how accurate it is.",
+        _calibrate,
+        add_calibrate,
+    ),
     ("perf", perf.HELP, perf.run, perf.add_arguments),
     ("listen", listen.HELP, listen.run, listen.add_arguments),
     ("demo", "Fetch real models and clips and run the main job on them.", _demo, _add_demo),

@@ -12,6 +12,7 @@ class ExitCode(IntEnum):
 
     OK = 0  # stopped as asked, or all sources ended; every admitted frame was answered
     BUG = 1  # an error that edgert did not foresee; the log has the traceback
+    OVER_LIMIT = 1  # `edgert calibrate`: INT8 is worse than the recipe allows; nothing was activated
     CONFIG = 2  # a file, option or address is wrong; starting again will not help
     MODEL = 3  # a model cannot be loaded as it is in the store
     DEVICE = 4  # the device failed or has no memory left

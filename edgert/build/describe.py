@@ -11,7 +11,7 @@ from edgert.build.install import Draft
 from edgert.errors import ConfigError, ModelError
 from edgert.models.files import confined
 from edgert.models.model_config import DTYPE_OF_DATA_TYPE
-from edgert.models.runtime import TENSORRT
+from edgert.models.runtime import FAMILY_OF_RUNTIME, TENSORRT
 from edgert.models.store import CONFIG_FILE, MAX_LABELS_BYTES, SETTINGS_FILE, ModelEntry
 from edgert.models.tensor_spec import TensorSpec
 
@@ -61,19 +61,23 @@ def describe(draft: Draft, facts: EngineFacts, runtime: str, like: ModelEntry | 
     name = draft.model_folder.name
     contents = {
         **labels,
-        CONFIG_FILE: config_text(name, facts, _label_names(like)).encode(),
+        CONFIG_FILE: config_text(
+            name, facts, _label_names(like), FAMILY_OF_RUNTIME[runtime].platform
+        ).encode(),
         SETTINGS_FILE: _settings_text(runtime, like).encode(),
     }
     return tuple(file for file, content in contents.items() if draft.add_beside(file, content))
 
 
-def config_text(name: str, facts: EngineFacts, label_names: Mapping[str, str]) -> str:
+def config_text(
+    name: str, facts: EngineFacts, label_names: Mapping[str, str], platform: str = TENSORRT.platform
+) -> str:
     """Return a config.pbtxt; `label_names` are files by output."""
     max_batch = facts.max_batch if facts.batches else 0
     first = 1 if max_batch else 0
     lines = [
         f"name: {json.dumps(name)}",
-        f"platform: {json.dumps(TENSORRT.platform)}",
+        f"platform: {json.dumps(platform)}",
         f"max_batch_size: {max_batch}",
         *_tensors("input", facts.inputs, first, {}),
         *_tensors("output", facts.outputs, first, label_names),

@@ -116,8 +116,9 @@ def explain_build(file: Path, records: tuple[Record, ...], options: BuildOptions
         )
     if _NO_INT8.search(said) and options.precision == "int8":
         return ModelError(
-            f"{failed}: it has no INT8 kernel for one of the layers. Build with --runtime tensorrt, or the "
-            "model before it was quantized with --precision fp16"
+            f"{failed}: it has no INT8 kernel for one of the layers (TensorRT-RTX 1.4 has none for "
+            "convolutions, 1.7 has). Build with --runtime tensorrt or a newer release, or the model before "
+            "it was quantized with --precision fp16"
         )
     return explain(file, causes, f"{title} cannot build it")
 

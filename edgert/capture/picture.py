@@ -52,6 +52,17 @@ def decode_picture(picture_format: str, data: Bytes) -> np.ndarray[Any, np.dtype
     return cast("np.ndarray[Any, np.dtype[np.uint8]]", picture)
 
 
+def encode_png(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """Return a (h, w, 3) BGR or (h, w) array as a PNG, without loss. Raises FrameError."""
+    try:
+        is_made, png = cv2.imencode(".png", np.ascontiguousarray(picture))
+    except cv2.error as error:
+        raise FrameError(f"OpenCV makes no PNG of {picture.shape}: {error}") from error
+    if not is_made:
+        raise FrameError(f"OpenCV makes no PNG of {picture.shape}.")
+    return bytes(png.data)
+
+
 def _png_size(data: Bytes) -> tuple[int, int]:
     """Read IHDR, which has to be the first chunk (PNG specification, 11.2.2)."""
     if bytes(data[:8]) != PNG_SIGNATURE or bytes(data[12:16]) not in (b"IHDR", b""):

@@ -90,8 +90,12 @@ class OnnxEngine:
         self._session = None
 
 
-def load_onnx_engine(file: Path, threads: int, allocate: Allocate) -> OnnxEngine:
+def load_onnx_engine(
+    file: Path, threads: int, allocate: Allocate, content: bytes | None = None
+) -> OnnxEngine:
     """Load `file` with `threads` CPU threads a run, which do not spin while they wait.
+
+    `content` is loaded in its place where it is given; `file` is then only what errors call it.
 
     Raises:
         EngineMismatchError: this onnxruntime cannot run the file (newer opset, unknown operator).
@@ -103,7 +107,7 @@ def load_onnx_engine(file: Path, threads: int, allocate: Allocate) -> OnnxEngine
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what it would print comes as an exception too
     try:
-        session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(content or str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise _load_error(file, error) from error
     return OnnxEngine(file, session, allocate)

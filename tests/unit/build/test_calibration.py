@@ -36,13 +36,28 @@ def test_it_only_reads_the_cache(tmp_path):
     calibrator = open_cached_calibrator(MODULE, path)
     assert calibrator.initialised
     assert calibrator.get_batch_size() == 1
-    assert calibrator.get_batch(["x"]) is None
     calibrator.write_calibration_cache(b"other")
     assert (
         path.read_bytes()
         == calibrator.read_calibration_cache()
         == b"TRT-8501-EntropyCalibration2\nx: 3c010a14\n"
     )
+    calibrator.raise_failure()
+
+
+def test_tensorrt_gets_what_was_understood(tmp_path):
+    path = cache(tmp_path, b"TRT-8501-EntropyCalibration2\r\nx: 3C010A14\r\ny: 00000000")
+    read = open_cached_calibrator(MODULE, path).read_calibration_cache()
+    assert read == b"TRT-8501-EntropyCalibration2\nx: 3c010a14\ny: 0\n"
+
+
+def test_a_cache_that_tensorrt_refuses_is_named_after_the_build(tmp_path):
+    calibrator = open_cached_calibrator(MODULE, cache(tmp_path, b"TRT-8501-MinMaxCalibration\nx: 3c010a14\n"))
+    assert calibrator.get_batch(["x"]) is None
+    with pytest.raises(
+        ConfigError, match=r"TensorRT refuses it; it was made by 8.5.1 with MinMaxCalibration"
+    ):
+        calibrator.raise_failure()
 
 
 @pytest.mark.parametrize(
@@ -51,6 +66,12 @@ def test_it_only_reads_the_cache(tmp_path):
 def test_another_file_is_refused(tmp_path, content):
     with pytest.raises(ConfigError, match="expected TRT-<version>- and one of EntropyCalibration2, MinMax"):
         open_cached_calibrator(MODULE, cache(tmp_path, content))
+
+
+def test_a_damaged_cache_is_refused_with_the_line(tmp_path):
+    path = cache(tmp_path, b"TRT-8501-EntropyCalibration2\nx: 3c010a14\ny: 3c0")
+    with pytest.raises(ConfigError, match=rf"--calibration-cache {path}:3: the file ends within 'y: 3c0'"):
+        open_cached_calibrator(MODULE, path)
 
 
 def test_an_absent_file_is_named(tmp_path):

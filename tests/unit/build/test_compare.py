@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgert.build.compare import LIMITS, Comparer, Example, Limits, Side, limits_for, match_output
-from edgert.build.matching import DetectionMatch, match_detections
+from edgert.build.matching import DetectionMatch
 from edgert.decode.classify import ClassifyDecoder, ClassifyOptions
 from edgert.decode.ssd import SsdDecoder, SsdOptions
 from edgert.decode.tensors import TensorsDecoder, TensorsOptions
@@ -158,31 +158,6 @@ def detections(*rows):
     return Detections(
         table[:, :4].astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(int), []
     )
-
-
-ONE = (0, 0, 10, 10, 0.9, 0)
-
-
-@pytest.mark.parametrize(
-    ("other", "pairs"),
-    [
-        (ONE, [(0, 0)]),
-        ((0, 0, 10, 10, 0.9, 1), []),
-        ((0, 0, 10, 9.1, 0.9, 0), [(0, 0)]),
-        ((0, 0, 10, 9, 0.9, 0), []),
-        ((20, 20, 30, 30, 0.9, 0), []),
-    ],
-)
-def test_boxes_match_if_class_and_place_are_the_same(other, pairs):
-    assert match_detections(detections(ONE), detections(other)) == pairs
-
-
-def test_each_box_matches_once():
-    twice = detections(ONE, (0, 0, 10, 9.5, 0.8, 0))
-    assert match_detections(twice, detections(ONE)) == [(0, 0)]
-    assert match_detections(detections(ONE), twice) == [(0, 0)]
-    assert match_detections(twice, detections((0, 0, 10, 9.5, 0.8, 0), ONE)) == [(0, 1), (1, 0)]
-    assert match_detections(detections(), twice) == match_detections(twice, detections()) == []
 
 
 def test_a_box_at_the_threshold_may_be_alone():

@@ -1,0 +1,96 @@
+"""`edgert calibrate`: from an FP32 model and frames to an INT8 engine whose accuracy is known."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from edgert.calibrate.recipe import Recipe, load_recipe
+from edgert.errors import ConfigError
+from edgert.exit_codes import ExitCode
+
+if TYPE_CHECKING:  # onnx only where it is needed
+    from edgert.calibrate.run import Outcome
+
+_PACKAGES = {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnx_graphsurgeon": "onnx-graphsurgeon"}
+
+
+def run_calibrate(arguments: argparse.Namespace) -> ExitCode:
+    """Do what the command line asks for. Raises EdgertError, KeyboardInterrupt."""
+    logging.getLogger("edgert").addHandler(logging.NullHandler())  # warnings stand in the report
+    check_packages()
+    recipe = load_recipe(arguments.recipe)
+    if arguments.check:
+        return _check(recipe)
+    if arguments.fresh:
+        _forget(recipe)
+    return _calibrate(recipe, as_json=arguments.json)
+
+
+def check_packages(find: Callable[[str], object] = importlib.util.find_spec) -> None:
+    """Raise ConfigError if what reads, changes and runs models is not installed."""
+    if missing := [package for name, package in _PACKAGES.items() if find(name) is None]:
+        raise ConfigError(
+            f"edgert calibrate needs {' and '.join(missing)}, not found here. Run: pip install "
+            "'edgert[calibrate]'"
+        )
+
+
+def _check(recipe: Recipe) -> ExitCode:
+    from edgert.calibrate.quantize.placement import place  # onnx only where it is needed
+    from edgert.calibrate.setting import open_setting
+
+    setting = open_setting(recipe)
+    placement = place(setting.model.graph())
+    print(
+        f"{recipe.path}: fits {setting.model.file.path}: {len(placement.layers)} layers and "
+        f"{len(placement.tensors)} tensors can be INT8"
+    )
+    return ExitCode.OK
+
+
+def _calibrate(recipe: Recipe, *, as_json: bool) -> ExitCode:
+    from edgert.calibrate.progress import StageProgress  # onnx only where it is needed
+    from edgert.calibrate.report.report import report_json
+    from edgert.calibrate.report.text import report_lines
+    from edgert.calibrate.run import calibrate
+
+    outcome = calibrate(recipe, StageProgress(recipe.name))
+    if as_json:
+        sys.stdout.write(report_json(outcome.report).decode())
+    else:
+        print("\n".join([*report_lines(outcome.report), *_where(outcome, recipe)]))
+    return ExitCode.OVER_LIMIT if outcome.report.problems else ExitCode.OK
+
+
+def _where(outcome: Outcome, recipe: Recipe) -> Iterator[str]:
+    from edgert.calibrate.run import INT8_MODEL, REPORT_HTML
+
+    yield f"  report: {outcome.work / REPORT_HTML}"
+    yield f"  model: {outcome.work / INT8_MODEL}"
+    if outcome.delivered is not None:
+        delivered = outcome.delivered
+        yield f"  in the store: {delivered.model} {delivered.version}, {delivered.file}"
+        yield from (f"  note: {note}" for note in delivered.notes)
+    elif outcome.report.problems:
+        yield "  NOT in the store: over a limit"
+    elif recipe.options.engine is None:
+        model = outcome.work / INT8_MODEL
+        yield f"  to build it: edgert build {model} --precision int8 --store {recipe.store}"
+
+
+def _forget(recipe: Recipe) -> None:
+    """Remove what an earlier run has made, but nothing that somebody else has put there."""
+    from edgert.calibrate.run import MADE
+
+    for name in MADE:
+        path = recipe.work / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""The held-out frames whose answers changed most."""
+
+from __future__ import annotations
+
+import heapq
+
+import msgspec
+
+from edgert.frames.result import Classes, Detections, Output
+
+MAX_FRAMES = 12
+MAX_BOXES = 50  # of each side, best first
+
+
+class ChangedFrame(msgspec.Struct, frozen=True, eq=False):
+    """One frame and what either model says of it; None for outputs that nobody can draw."""
+
+    file: str
+    difference: float
+    width: int  # of the frame whose pixels the boxes are in
+    height: int
+    reference: Detections | Classes | None
+    candidate: Detections | Classes | None
+
+
+class MostChanged:
+    """Keeps the frames with the largest differences; of equals the first."""
+
+    def __init__(self, limit: int = MAX_FRAMES) -> None:
+        self._limit = limit
+        self._seen = 0
+        self._kept: list[tuple[float, int, ChangedFrame]] = []
+
+    def add(
+        self, file: str, difference: float, size: tuple[int, int], reference: Output, candidate: Output
+    ) -> None:
+        """Offer one frame of `size` width, height. One that has not changed is not kept."""
+        self._seen += 1
+        rank = difference, -self._seen
+        if difference <= 0 or (len(self._kept) >= self._limit and rank < self._kept[0][:2]):
+            return
+        frame = ChangedFrame(file, difference, *size, _drawable(reference), _drawable(candidate))
+        heapq.heappush(self._kept, (*rank, frame))
+        if len(self._kept) > self._limit:
+            heapq.heappop(self._kept)
+
+    def frames(self) -> list[ChangedFrame]:
+        """Return them, the most changed first."""
+        return [frame for *_, frame in sorted(self._kept, key=lambda kept: kept[:2], reverse=True)]
+
+
+def _drawable(output: Output) -> Detections | Classes | None:
+    if isinstance(output, Detections):
+        boxes = slice(MAX_BOXES)
+        return Detections(
+            output.boxes_xyxy_px[boxes], output.scores[boxes], output.class_indices[boxes], output.labels
+        )
+    return output if isinstance(output, Classes) else None

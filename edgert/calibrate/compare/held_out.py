@@ -1,0 +1,79 @@
+"""Compares the INT8 model with FP32 on the frames that nothing was chosen by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+import onnx
+
+from edgert.calibrate.compare.changed import ChangedFrame, MostChanged
+from edgert.calibrate.compare.comparison import ComparisonFigures
+from edgert.calibrate.compare.labels import labelled, read_box_labels, read_class_labels
+from edgert.calibrate.compare.trial import REFERENCE, Change, Trial, Truth
+from edgert.calibrate.report.pictures import ChangedPicture
+from edgert.calibrate.sample.frame_files import read_frame
+from edgert.calibrate.sample.sample_set import SampleFrame
+from edgert.calibrate.setting import Setting
+
+CANDIDATE = "int8"
+
+
+class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found. Times are of each frame on the host, copies included."""
+
+    figures: ComparisonFigures | None = None  # None: no frame was held out
+    labelled: int = 0  # frames whose content is known
+    reference_ms: Sequence[float] = ()
+    candidate_ms: Sequence[float] = ()
+    changed: Sequence[ChangedFrame] = ()  # the most first
+
+
+def compare_held_out(
+    setting: Setting, samples: Sequence[SampleFrame], proto: onnx.ModelProto, step: Callable[[], None]
+) -> HeldOut:
+    """Run both models on the frames. `step` is called after each. Raises ConfigError, ModelError."""
+    truths = _truths(setting, samples)
+    if not samples:
+        return HeldOut()
+    changed = MostChanged()
+
+    def note(change: Change) -> None:
+        placement = change.frame.placement
+        size = placement.source_width, placement.source_height
+        changed.add(change.frame.name, change.difference, size, change.reference, change.candidate)
+
+    score_min = setting.recipe.options.score_min
+    trial = Trial(setting.model.file.path, setting.model.proto, setting.decoder, score_min)
+    figures = trial.run({CANDIDATE: proto}, setting.frames(samples), step, truths.get, note)
+    return HeldOut(
+        figures=figures[CANDIDATE],
+        labelled=len(truths),
+        reference_ms=trial.run_ms[REFERENCE],
+        candidate_ms=trial.run_ms[CANDIDATE],
+        changed=changed.frames(),
+    )
+
+
+def pictures_of(setting: Setting, frames: Sequence[ChangedFrame]) -> Iterator[ChangedPicture]:
+    """Yield the frames with what is shown of them. Raises FrameError if one cannot be read any more."""
+    from edgert.calibrate.report.thumbnail import thumbnail_jpeg  # OpenCV only where pictures are drawn
+
+    for frame in frames:
+        image, pixel_format = read_frame(setting.recipe.work / frame.file)
+        if pixel_format == "bgr8":
+            yield ChangedPicture(frame, thumbnail_jpeg(image))
+
+
+def _truths(setting: Setting, samples: Sequence[SampleFrame]) -> dict[str, Truth]:
+    """Return what is in the frames, as far as somebody has said."""
+    name = setting.recipe.options.labels
+    if name is None:
+        return {}
+    file, labels = setting.recipe.file(name), setting.plan.entry.labels()
+    known: dict[str, Truth] = {}
+    if file.suffix == ".csv":
+        known.update(read_class_labels(file, labels))
+    else:
+        known.update(read_box_labels(file, labels))
+    return dict(labelled([sample.file for sample in samples], known).truths)

@@ -1,0 +1,88 @@
+"""Runs FP32 and INT8 models side by side on prepared frames and compares what they say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import onnx
+
+from edgert.calibrate.compare.comparison import Answer, ComparisonFigures, HeldOutComparison
+from edgert.calibrate.compare.host_models import HostModel, open_host_model
+from edgert.calibrate.compare.labels import TrueBoxes
+from edgert.decode.decoder import Decoder
+from edgert.frames.placement import Placement
+from edgert.frames.result import Array, Output
+
+Truth = int | TrueBoxes | None
+REFERENCE = ""  # the FP32 model's name among the timings
+
+
+class TrialFrame(msgspec.Struct, frozen=True, eq=False):
+    """One frame, prepared. `tensor` has no batch axis."""
+
+    name: str
+    tensor: Array
+    placement: Placement
+
+
+class Change(msgspec.Struct, frozen=True, eq=False):
+    """What one candidate's answer to one frame differs in."""
+
+    frame: TrialFrame
+    difference: float
+    reference: Output
+    candidate: Output
+
+
+class Trial:
+    """Compares candidates with one reference."""
+
+    def __init__(self, name: Path, reference: onnx.ModelProto, decoder: Decoder, score_min: float) -> None:
+        """`decoder` reads the outputs of all of them; errors call the models `name`."""
+        self._name = name
+        self._reference = reference
+        self._decoder = decoder
+        self._score_min = score_min
+        self.run_ms: dict[str, list[float]] = {}  # of each frame, by candidate; REFERENCE is FP32
+
+    def run(
+        self,
+        candidates: Mapping[str, onnx.ModelProto],
+        frames: Iterable[TrialFrame],
+        on_frame: Callable[[], None] = lambda: None,
+        truth_of: Callable[[str], Truth] = lambda _frame: None,
+        on_change: Callable[[Change], None] = lambda _change: None,
+    ) -> dict[str, ComparisonFigures]:
+        """Return the figures of each candidate over the frames, which are read once.
+
+        `truth_of` tells what is in a frame; `on_change` hears of every frame and candidate.
+
+        Raises:
+            ModelError: a model cannot be run.
+        """
+        comparisons = {name: HeldOutComparison(self._score_min) for name in candidates}
+        self.run_ms = {name: [] for name in (REFERENCE, *candidates)}
+        with ExitStack() as undo:
+            opened = {
+                name: undo.enter_context(open_host_model(self._name, proto))
+                for name, proto in {REFERENCE: self._reference, **candidates}.items()
+            }
+            for frame in frames:
+                answers = dict(self._answers(opened, frame))
+                for name, comparison in comparisons.items():
+                    pair = answers[REFERENCE], answers[name]
+                    difference = comparison.add(*pair, truth_of(frame.name))
+                    on_change(Change(frame, difference, pair[0].decoded, pair[1].decoded))
+                on_frame()
+        return {name: comparison.figures() for name, comparison in comparisons.items()}
+
+    def _answers(self, models: Mapping[str, HostModel], frame: TrialFrame) -> Iterator[tuple[str, Answer]]:
+        for name, model in models.items():
+            started_s = time.perf_counter()
+            outputs = model.run(frame.tensor)
+            self.run_ms[name].append((time.perf_counter() - started_s) * 1e3)
+            yield name, Answer(outputs, self._decoder.decode(outputs, frame.placement))

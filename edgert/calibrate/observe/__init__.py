@@ -1,0 +1,1 @@
+"""How large tensors' values are, and which thresholds follow."""

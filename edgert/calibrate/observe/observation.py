@@ -1,0 +1,161 @@
+"""Runs the FP32 model on frames and counts how large each tensor's values are, in bounded memory.
+
+Tensors are marked as outputs, as many at once as fit in `CHUNK_BYTES`; of no tensor more than one frame's
+values are held.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
+
+import msgspec
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from edgert.calibrate.compare.host_models import HostModel, open_host_model
+from edgert.calibrate.observe.histogram import Histogram, HistogramState
+from edgert.calibrate.quantize.float_model import FloatModel
+from edgert.errors import ModelError
+from edgert.execute.engine import EngineInfo
+from edgert.frames.result import Array
+
+CHUNK_BYTES = 128 << 20  # of tensors that are marked at once; the engine holds each two or three times
+UNKNOWN_BYTES = 16 << 20  # what a tensor of unknown shape is taken for
+CHECKPOINT_FRAMES = 50
+
+Frame = tuple[str, Array]  # its name for errors, and the prepared tensor without a batch axis
+
+
+class ObservationState(msgspec.Struct, frozen=True):
+    """An observation as a file holds it."""
+
+    histograms: dict[str, HistogramState]
+    sums: dict[str, list[float]]  # of each channel's means, over `frames` frames
+    frames: dict[str, int]  # that each tensor was seen in
+
+
+class Observation:
+    """What was seen of tensors so far."""
+
+    def __init__(self, state: ObservationState | None = None) -> None:
+        state = state or ObservationState({}, {}, {})
+        self._histograms = {name: Histogram.from_state(each) for name, each in state.histograms.items()}
+        self._sums = {name: np.array(sums) for name, sums in state.sums.items()}
+        self._frames = dict(state.frames)
+
+    @property
+    def histograms(self) -> dict[str, Histogram]:
+        """By tensor."""
+        return self._histograms
+
+    def frames_of(self, tensor: str) -> int:
+        """Return how many frames a tensor was seen in."""
+        return self._frames.get(tensor, 0)
+
+    def channel_means(self) -> dict[str, Array]:
+        """Return (channels,) FP32 means of each tensor that has channels, on its axis 1."""
+        return {name: np.asarray(sums / self._frames[name], np.float32) for name, sums in self._sums.items()}
+
+    def add(self, tensor: str, values: Array, frame: str) -> None:
+        """Count one frame's values. Raises ModelError if some are not finite."""
+        histogram = self._histograms.setdefault(tensor, Histogram())
+        histogram.add(values)
+        if histogram.not_finite:
+            raise ModelError(
+                f"Tensor {tensor!r} holds {histogram.not_finite} values that are NaN or Inf, frame {frame}. "
+                "Such a model cannot be quantized; mend the model, or what [prepare] makes of pictures."
+            )
+        if values.ndim >= 2:
+            mean = values.mean(axis=(0, *range(2, values.ndim)), dtype=np.float64)
+            self._sums[tensor] = self._sums.get(tensor, 0.0) + mean
+        self._frames[tensor] = self.frames_of(tensor) + 1
+
+    def state(self) -> ObservationState:
+        """Return a copy for a file."""
+        histograms = {name: histogram.state() for name, histogram in self._histograms.items()}
+        return ObservationState(
+            histograms, {name: sums.tolist() for name, sums in self._sums.items()}, dict(self._frames)
+        )
+
+
+class Observer:
+    """Observes tensors of one model."""
+
+    def __init__(self, model: FloatModel, info: EngineInfo, tensors: Sequence[str]) -> None:
+        """`info` is the whole model's."""
+        self._model = model
+        self._info = info
+        self.chunks = list(_grouped(tensors, _sizes(model.proto)))
+
+    def observe(
+        self,
+        observation: Observation,
+        frames: Callable[[], Iterable[Frame]],
+        on_frame: Callable[[], None],
+        checkpoint: Callable[[], None],
+    ) -> None:
+        """Go on with an observation until all tensors were seen in all `frames`, which are read once a chunk.
+
+        `checkpoint` is called now and then where the observation is complete up to a frame.
+
+        Raises:
+            ModelError: the model cannot be run, or gives values that are not finite.
+        """
+        for chunk in self.chunks:
+            done = min(map(observation.frames_of, chunk))
+            with self._opened(chunk) as model:
+                for count, frame in enumerate(islice(frames(), done, None), done + 1):
+                    self._look(observation, model, chunk, frame)
+                    on_frame()
+                    if count % CHECKPOINT_FRAMES == 0:
+                        checkpoint()
+            checkpoint()
+
+    def _look(self, observation: Observation, model: HostModel, chunk: Sequence[str], frame: Frame) -> None:
+        name, tensor = frame
+        values = model.run_whole(tensor)
+        for each in chunk:
+            if each == self._model.input_name:
+                observation.add(each, tensor[None], name)
+            else:
+                observation.add(each, values[each], name)
+
+    def _opened(self, chunk: Sequence[str]) -> AbstractContextManager[HostModel]:
+        graph = self._model.graph()
+        tensors = graph.tensors()
+        marked = [tensors[name] for name in chunk if name != self._model.input_name]
+        for tensor in marked:
+            tensor.dtype = np.float32
+        graph.outputs = marked or graph.outputs
+        proto = gs.export_onnx(graph.cleanup())
+        proto.ir_version = self._model.proto.ir_version
+        return open_host_model(self._model.file.path, proto, self._info)
+
+
+def _sizes(proto: onnx.ModelProto) -> dict[str, int]:
+    """Return the bytes of each FP32 tensor whose shape is known but for the batch, at one picture."""
+    inferred = onnx.shape_inference.infer_shapes(proto)
+    sizes = {}
+    for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
+        sides = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        if all(sides[1:]):
+            sizes[value.name] = 4 * math.prod(side or 1 for side in sides)
+    return sizes
+
+
+def _grouped(tensors: Sequence[str], sizes: dict[str, int]) -> Iterator[list[str]]:
+    group: list[str] = []
+    total = 0
+    for tensor in tensors:
+        size = sizes.get(tensor, UNKNOWN_BYTES)
+        if group and total + size > CHUNK_BYTES:
+            yield group
+            group, total = [], 0
+        group.append(tensor)
+        total += size
+    if group:
+        yield group

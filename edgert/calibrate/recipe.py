@@ -1,0 +1,112 @@
+"""The recipe: what a person writes to have a model calibrated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edgert.calibrate.compare.limits import AccuracyLimits, Share
+from edgert.calibrate.compare.metrics import SCORE_MIN
+from edgert.calibrate.observe.thresholds import Method
+from edgert.calibrate.sample.options import SampleOptions
+from edgert.config import Document, Options
+from edgert.errors import ConfigError
+from edgert.models.store import wrong_with
+
+Count = Annotated[int, Meta(ge=0, le=10_000)]
+
+
+class QuantizeOptions(Options, frozen=True, kw_only=True):
+    """`[quantize]`: how thresholds are chosen, and what stays in float.
+
+    Layers are kept by name, by operator, or because they cost most: one after another, until the selection
+    frames agree to `agreement_min` or `most_sensitive` layers are kept.
+    """
+
+    method: Literal["auto"] | Method = "auto"  # auto: that with which the selection frames agree best
+    cache: str | None = None  # TensorRT's calibration cache of this network, instead of a method
+    keep: tuple[str, ...] = ()  # names of layers, with * and ?
+    keep_types: tuple[str, ...] = ()  # ONNX operators, e.g. Gemm
+    most_sensitive: Count = 4
+    agreement_min: Share = 1.0
+    sensitivity_frames: Annotated[int, Meta(ge=1, le=1000)] = 4  # of the selection; each layer runs them
+
+
+class InstallOptions(Options, frozen=True, kw_only=True):
+    """`[engine]`: the version of the store that is made. Without the table none is."""
+
+    name: str = ""  # in the store; empty: the model's with -int8 behind it
+    runtime: Literal["onnxruntime", "tensorrt", "tensorrt_lean", "tensorrt_dispatch", "tensorrt_rtx"]
+    batches: tuple[Annotated[int, Meta(ge=1)], ...] = ()  # a profile for each; of TensorRT
+    workspace_mb: Annotated[int, Meta(ge=1)] | None = None
+    keep_previous: Annotated[int, Meta(ge=0)] | None = None  # versions; absent: all
+    activate: bool = True  # false: the files are made, the store stays as it is
+
+
+class RecipeOptions(Options, frozen=True, kw_only=True):
+    """A whole recipe. Paths are relative to its folder."""
+
+    store: str
+    model: str  # of the store: its [prepare], [decode] and labels say how frames go in and what comes out
+    onnx: str | None = None  # the FP32 model; absent: the newest version of `model`, if that is ONNX
+    work: str = ""  # folder for frames, report and what is resumed; empty: the recipe's name without .toml
+    labels: str | None = None  # what is in the held-out frames: .csv of classes, .json as COCO has it
+    score_min: Share = SCORE_MIN  # of a detection that counts in the comparison
+    sample: SampleOptions
+    quantize: QuantizeOptions = QuantizeOptions()
+    limits: AccuracyLimits = AccuracyLimits()
+    engine: InstallOptions | None = None
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """A recipe that was read."""
+
+    path: Path
+    options: RecipeOptions
+
+    @property
+    def folder(self) -> Path:
+        """What relative paths begin at."""
+        return self.path.absolute().parent
+
+    @property
+    def work(self) -> Path:
+        """Where everything goes but the engine."""
+        return self.folder / (self.options.work or self.path.stem)
+
+    @property
+    def store(self) -> Path:
+        """The model store."""
+        return self.folder / Path(self.options.store).expanduser()
+
+    @property
+    def name(self) -> str:
+        """What the INT8 model is called."""
+        engine = self.options.engine
+        return (engine.name if engine else "") or f"{self.options.model}-int8"
+
+    def file(self, name: str) -> Path:
+        """Return a file that the recipe names."""
+        return self.folder / Path(name).expanduser()
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe. Raises ConfigError naming file, key, value and what was expected."""
+    recipe = Recipe(path, Document.load(path).as_type(RecipeOptions))
+    options = recipe.options
+    if wrong := wrong_with(recipe.name):
+        raise ConfigError(f"{path}: engine.name = {recipe.name!r}: {wrong}")
+    if recipe.name == options.model:
+        raise ConfigError(
+            f"{path}: engine.name = {recipe.name!r}: is the FP32 model's name; the INT8 model needs its own"
+        )
+    if options.labels is not None and Path(options.labels).suffix not in (".csv", ".json"):
+        raise ConfigError(f"{path}: labels = {options.labels!r}: expected a file ending in .csv or .json")
+    try:
+        options.sample.check()
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return recipe

@@ -1,0 +1,1 @@
+"""What a calibration found, for programs and for people."""

@@ -1,0 +1,1 @@
+"""Frames to calibrate with: from sources, chosen, kept, listed."""
