@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from typing import Protocol, TextIO
 
 from edgert.listen.counts import Instant
@@ -29,6 +30,9 @@ class Display(Protocol):
     def link_changed(self, link: LinkState, now: Instant) -> None:
         """The connection was made or lost."""
 
+    def notice(self, text: str) -> None:
+        """Something that a person should know came up."""
+
     def heard(self, received: Received, event: Event, now: Instant) -> None:
         """One message was counted."""
 
@@ -49,6 +53,7 @@ class Screen:
         self._out = out
         self._has_color = has_color
         self._link = LinkState(False, "connecting")
+        self._notice = ""
         self._due_ns = 0
         self._is_open = False
 
@@ -62,6 +67,11 @@ class Screen:
         self._link = link
         self._due_ns = 0
 
+    def notice(self, text: str) -> None:
+        """Show it where the nodes would be, at the next `tick`."""
+        self._notice = text
+        self._due_ns = 0
+
     def heard(self, received: Received, event: Event, now: Instant) -> None:
         """Show a state at the next `tick`, all else when that is due."""
         if event.kind == "state" and event.is_news:
@@ -73,7 +83,7 @@ class Screen:
             return
         self._due_ns = now.mono_ns + int(REDRAW_S * 1e9)
         width, height = shutil.get_terminal_size()
-        lines = live_lines(watch, self._link, now, width - 1, has_color=self._has_color)
+        lines = live_lines(watch, self._link, now, width - 1, has_color=self._has_color, notice=self._notice)
         if len(lines) >= height:
             lines = [*lines[: height - 2], f"... {len(lines) - height + 2} lines more"]
         text = "".join(f"{line}{_END_OF_LINE}\r\n" for line in lines)
@@ -107,6 +117,10 @@ class Lines:
     def link_changed(self, link: LinkState, now: Instant) -> None:
         """Write it."""
         _write_lines(self._out, [f"{clock(now.utc_ns, now)} {printable(link.text)}"])
+
+    def notice(self, text: str) -> None:
+        """Write it to standard error."""
+        sys.stderr.write(f"edgert: {text}\n")
 
     def heard(self, received: Received, event: Event, now: Instant) -> None:
         """Write a change."""

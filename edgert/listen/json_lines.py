@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, TextIO
 
 import msgspec
@@ -26,6 +27,10 @@ class JsonLines:
         """Write `connection`."""
         word = "connected" if link.is_connected else "lost"
         self._write({"connection": word, "message": link.text, "utc_ns": now.utc_ns})
+
+    def notice(self, text: str) -> None:
+        """Write it to standard error, which is no JSON."""
+        sys.stderr.write(f"edgert: {text}\n")
 
     def heard(self, received: Received, event: Event, now: Instant) -> None:
         """Write the message."""

@@ -3,43 +3,31 @@
 from __future__ import annotations
 
 import select
-import ssl
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import Protocol
+from contextlib import ExitStack, suppress
+from functools import partial
 
 import msgspec
 
-from edgert.errors import EdgertError, SinkError
+from edgert.errors import ConfigError, EdgertError, SinkError
+from edgert.listen.subscription import QOS, Ear, subscribe
 from edgert.publish.backoff import Backoff
-from edgert.publish.options import shown_address
-from edgert.publish.session import BrokerRefusedError, Received
+from edgert.publish.known_broker import KnownBroker, accepted
+from edgert.publish.reasons import CredentialsRefusedError, TlsFailedError
+from edgert.publish.session import Attempt, BrokerRefusedError, Message, Received
+from edgert.publish.waker import Waker
 
 RETRY_MIN_S = 0.5
 RETRY_MAX_S = 10.0  # a person waits
+ANSWER_TIMEOUT_S = 5.0  # for the broker's word on CONNECT
+NO_WILL = Message("", b"")
 HINT = (
     "Is a broker running there, and does it listen on this address? "
     "Another one: edgert listen --host HOST --port PORT"
 )
 
-
-class Ear(Protocol):
-    """What `subscription.Subscription` is."""
-
-    refused_filters: list[str]
-
-    def open(self, filters: Sequence[str]) -> None:
-        """Connect and subscribe."""
-
-    def pump(self, wake: int, timeout_s: float) -> list[Received]:
-        """Wait for the network or for descriptor `wake`, and return what has arrived."""
-
-    def close(self) -> None:
-        """End."""
-
-
-MakeEar = Callable[[str, int, str], Ear]  # from host, port and version; not open yet
+MakeEar = Callable[[Attempt], Ear]  # not connected yet
 
 
 class LinkState(msgspec.Struct, frozen=True):
@@ -49,40 +37,30 @@ class LinkState(msgspec.Struct, frozen=True):
     text: str  # for people
 
 
-class Broker(msgspec.Struct):
-    """One that may be asked; `versions` of MQTT, the best guess first."""
-
-    host: str
-    port: int
-    versions: list[str]
-
-    @property
-    def title(self) -> str:
-        """What messages call it."""
-        return f"MQTT broker {shown_address(self.host, self.port)}"
-
-
 class Link:
     """One connection after the other, to the first broker that accepts, in the best version that it takes.
 
-    `on_state` hears of every change.
+    `on_state` hears of every change. `user` is what brokers know us as.
     """
 
     def __init__(
         self,
-        brokers: Sequence[Broker],
+        brokers: Sequence[KnownBroker],
         filters: Sequence[str],
+        user: str | None,
         make: MakeEar,
         on_state: Callable[[LinkState], None],
         mono_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._brokers = brokers
-        self._filters = filters
+        self._filters = [*filters]
+        self._user = user
         self._make = make
         self._on_state = on_state
         self._mono_ns = mono_ns
         self._due_ns = 0  # for the next attempt
         self._ear: Ear | None = None
+        self._end: EdgertError | None = None  # of the connection, whose last messages come first
         self._backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
         self._last_text = ""
 
@@ -96,32 +74,43 @@ class Link:
         try:
             self._connect()
         except SinkError as error:
-            cause = error.__cause__
-            is_clear = isinstance(cause, BrokerRefusedError) or isinstance(
-                cause and cause.__cause__, ssl.SSLError
-            )
+            is_clear = isinstance(error.__cause__, BrokerRefusedError | TlsFailedError)
             raise SinkError(f"{error}{'' if is_clear else f'. {HINT}'}") from error
 
     def pump(self, wake: int, timeout_s: float) -> list[Received]:
         """Return what has arrived within the time, nothing while the broker is away. Does not raise."""
-        if self._ear is None:
+        ear = self._ear
+        if ear is None:
             self._try_again(wake, timeout_s)
             return []
-        try:
-            received = self._ear.pump(wake, timeout_s)
-        except EdgertError as error:
-            self.close()
-            self._plan(f"connection lost: {error}")
-            return []
+        received = ear.take_received()  # with the broker's answer
+        if not received:
+            self._end = self._end or _fault(ear, wake, timeout_s)
+            received = ear.take_received()
         if received:
             self._backoff.reset()
+        elif self._end is not None:
+            self._plan(f"connection lost: {self._end}")
+            self.close()
         return received
+
+    def add_filter(self, topic_filter: str) -> None:
+        """Subscribe to this too, on this connection and later ones. A refusal is not told."""
+        self._filters.append(topic_filter)
+        if self._ear is not None:
+            self._ear.subscribe([topic_filter], QOS)
+
+    def remove_filter(self, topic_filter: str) -> None:
+        """Subscribe to this no more."""
+        self._filters.remove(topic_filter)
+        if self._ear is not None:
+            self._ear.unsubscribe(topic_filter)
 
     def close(self) -> None:
         """End the connection."""
-        ear, self._ear = self._ear, None
+        ear, self._ear, self._end = self._ear, None, None
         if ear is not None:
-            ear.close()
+            _hang_up(ear)
 
     def _try_again(self, wake: int, timeout_s: float) -> None:
         """Wait, and connect when its time has come."""
@@ -147,30 +136,39 @@ class Link:
         said = []
         for broker in self._brokers:
             try:
-                return self._connect_to(broker)
+                self._ear = broker.ask(partial(self._connect_as, broker))
+            except CredentialsRefusedError as error:
+                raise ConfigError(f"{broker.title} {error}") from error
             except SinkError as error:
                 said.append(f"{broker.title} {error}")
                 last = error
+            else:
+                return
         raise SinkError("; ".join(said)) from last
 
-    def _connect_to(self, broker: Broker) -> None:
-        *versions, last = broker.versions
-        for version in versions:
-            try:
-                return self._connect_as(broker, version)
-            except BrokerRefusedError as error:
-                if not error.try_other_version:
-                    raise
-        return self._connect_as(broker, last)
-
-    def _connect_as(self, broker: Broker, version: str) -> None:
-        ear = self._make(broker.host, broker.port, version)
+    def _connect_as(self, broker: KnownBroker, version: str) -> Ear:
+        attempt = Attempt(version, broker.host, broker.port, NO_WILL)
         with ExitStack() as undo:
-            undo.callback(ear.close)
-            ear.open(self._filters)
+            ear = accepted(self._make(attempt), Waker(), ANSWER_TIMEOUT_S, self._mono_ns)
+            undo.callback(_hang_up, ear)
+            refused = subscribe(ear, self._filters, self._user, self._mono_ns)
             undo.pop_all()
-        self._ear = ear
         self._last_text = ""
-        broker.versions.sort(key=version.__ne__)
-        denied = f"; it does not let us read {', '.join(ear.refused_filters)}" * bool(ear.refused_filters)
+        denied = f"; it does not let us read {', '.join(refused)}" if refused else ""
         self._on_state(LinkState(True, f"connected to {broker.title} with MQTT {version}{denied}"))
+        return ear
+
+
+def _fault(ear: Ear, wake: int, timeout_s: float) -> EdgertError | None:
+    """Receive; return why the connection has ended, if it has."""
+    try:
+        ear.pump(wake, timeout_s)
+    except EdgertError as error:
+        return error
+    return None
+
+
+def _hang_up(ear: Ear) -> None:
+    with suppress(SinkError):  # nobody is left to say it to
+        ear.say_goodbye()
+    ear.close()

@@ -11,16 +11,30 @@ from typing import Protocol, TextIO
 
 import msgspec
 
+from edgert.interrupt import Interrupt
 from edgert.listen.counts import Instant
 from edgert.listen.display import Display
-from edgert.listen.interrupt import Interrupt
-from edgert.listen.link import Broker, Link, LinkState
-from edgert.listen.subscription import Subscription
+from edgert.listen.link import Link, LinkState
+from edgert.listen.roll_call import RollCall
 from edgert.listen.target import Target
 from edgert.listen.watch import Watch
+from edgert.publish.known_broker import KnownBroker
+from edgert.publish.mqtt import PahoSession
+from edgert.publish.role import Remedies, Role
 from edgert.publish.session import Received
 
 LOOK_UP_S = 0.1  # how often the display is asked what is due
+LISTENER = Role(
+    receive_maximum=65_535,
+    receive_bytes=268_435_455,  # MQTT's own limit: tensors may be large
+    packets_at_once=1000,
+    remedies=Remedies(
+        credentials="check --user, --password-file and the broker's access list",
+        tls="does it want --tls?",
+        certificate="does it want --certificate-file?",
+        port="is this its port for TLS? Try --port 8883, or no --tls",
+    ),
+)
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -40,7 +54,8 @@ class Pumped(Protocol):
 class Stop(Protocol):
     """What `interrupt.Interrupt` is."""
 
-    is_asked: bool
+    def is_asked(self) -> bool:
+        """Say whether somebody has asked for the end."""
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable."""
@@ -67,7 +82,7 @@ def listen(target: Target, display: Display, out: TextIO, bounds: Bounds) -> Non
         started = now()
         undo.callback(display.close)
         display.open()
-        follow(link, watch, display, out, stop, bounds, now)
+        follow(_pumped(link, target, display), watch, display, out, stop, bounds, now)
     moment = now()
     display.summarize(watch, (moment.mono_ns - started.mono_ns) / 1e9, moment)
     out.flush()
@@ -91,7 +106,7 @@ def follow(
     """Count and show what arrives until `stop` or `bounds`."""
     began_ns = clock().mono_ns
     left_s = float("inf") if bounds.seconds is None else bounds.seconds
-    while not stop.is_asked and left_s > 0:
+    while not stop.is_asked() and left_s > 0:
         received = link.pump(stop.fileno(), min(LOOK_UP_S, left_s))
         is_full = _take_in(received, watch, display, bounds.count, clock)
         display.tick(watch, clock())
@@ -120,11 +135,15 @@ def _take_in(
     return False
 
 
+def _pumped(link: Link, target: Target, display: Display) -> Pumped:
+    """Return the link, with an eye on the node if only one is listened for."""
+    return RollCall(link, target.broker.topic_root, target.node, display.notice) if target.node else link
+
+
 def _link(target: Target, on_state: Callable[[LinkState], None]) -> Link:
-    broker = target.broker
-    versions = ["5", "3.1.1"] if broker.protocol == "auto" else [broker.protocol]
-    brokers = [Broker(host, port, [*versions]) for host, port in broker.addresses]
+    options = target.broker
+    brokers = [KnownBroker(host, port, options.protocol) for host, port in options.addresses]
     # Never the node's own client id: the broker would disconnect the node.
     client_id = f"edgert-listen-{os.urandom(4).hex()}"
-    make = partial(Subscription, options=broker, client_id=client_id, resolve=target.resolve)
-    return Link(brokers, target.filters, make, on_state)
+    make = partial(PahoSession, options, client_id=client_id, resolve=target.resolve, role=LISTENER)
+    return Link(brokers, target.filters, options.user, make, on_state)

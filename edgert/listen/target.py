@@ -51,6 +51,7 @@ class Target(msgspec.Struct, frozen=True):
 
 def read_target(asked: Asked) -> Target:
     """Return what to listen to. Raises ConfigError, naming file or argument."""
+    _check_root(asked)
     broker, resolve, node = _own(asked) if asked.file is None else _of_file(asked, asked.file)
     for name, what in ((asked.node, "--node"), (asked.source, "--source"), (asked.model, "--model")):
         if name is not None:
@@ -61,7 +62,7 @@ def read_target(asked: Asked) -> Target:
 def _own(asked: Asked) -> tuple[MqttOptions, Resolve, str]:
     if asked.sink is not None:
         raise ConfigError(f"--sink {asked.sink}: is for a pipeline file; name the file too")
-    return Document(COMMAND_LINE, asked.broker).as_type(MqttOptions), Path, ""
+    return _broker(COMMAND_LINE, asked.broker), Path, ""
 
 
 def _of_file(asked: Asked, path: Path) -> tuple[MqttOptions, Resolve, str]:
@@ -74,7 +75,22 @@ def _of_file(asked: Asked, path: Path) -> tuple[MqttOptions, Resolve, str]:
         {"brokers": []} if "host" in asked.broker else {}
     )  # they are not of the host that was named
     tree = merge(document.tree["sinks"][name], {**asked.broker, **others})
-    return Document(path, tree).as_type(MqttOptions), document.resolve, announced.node
+    return _broker(path, tree), document.resolve, announced.node
+
+
+def _broker(path: Path, tree: dict[str, Any]) -> MqttOptions:
+    if "password_file" in tree and "user" not in tree:  # before MqttOptions says it in a file's words
+        raise ConfigError("--password-file needs --user")
+    return Document(path, tree).as_type(MqttOptions)
+
+
+def _check_root(asked: Asked) -> None:
+    root = asked.broker.get("topic_root")
+    if root is not None:
+        try:
+            topics.prefix(root, "node")
+        except ConfigError as error:
+            raise ConfigError(f"--root {root}: {error}") from error
 
 
 def _only(path: Path, announced: Announced) -> str:

@@ -23,6 +23,7 @@ _STYLES = {
     "ended": DIM,
     "disabled": DIM,
 }
+NO_NODE = "no node was heard yet"
 _NODE_HEADER = ("node", "part", "state", "since", "")
 _NAMES_HEADER = ("node", "source/model")
 _LIVE_HEADER = ("rate/s", "p50 ms", "p99 ms")
@@ -33,8 +34,10 @@ _NUMBERS = {*_LIVE_HEADER, *_SUMMARY_HEADER, *_TOTALS_HEADER}
 _DAY_NS = 86_400 * 10**9
 
 
-def live_lines(watch: Watch, link: LinkState, now: Instant, width: int, *, has_color: bool) -> list[str]:
-    """Return how things are now."""
+def live_lines(
+    watch: Watch, link: LinkState, now: Instant, width: int, *, has_color: bool, notice: str = ""
+) -> list[str]:
+    """Return how things are now; `notice` explains why there is no node."""
     style = GREEN if link.is_connected else RED
     nodes, results = _node_rows(watch, now), _live_rows(watch, now)
     return [
@@ -42,7 +45,7 @@ def live_lines(watch: Watch, link: LinkState, now: Instant, width: int, *, has_c
             [[Cell(clock(now.utc_ns, now)), Cell(printable(link.text), style)]], width, has_color=has_color
         ),
         "",
-        *(table(nodes, width, has_color=has_color) if watch.nodes else ["no node was heard yet"]),
+        *(table(nodes, width, has_color=has_color) if watch.nodes else [clip(notice or NO_NODE, width)]),
         "",
         *(table(results, width, has_color=has_color) if watch.results else ["no result was heard yet"]),
         "",

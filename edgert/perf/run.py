@@ -15,11 +15,11 @@ from edgert.device.opened import OpenDevice, open_device
 from edgert.execute.device_lane import SETS_PER_LANE
 from edgert.execute.engine import Engine, GraphCounts, Lane
 from edgert.frames.result import Array
+from edgert.interrupt import Interrupt
 from edgert.perf.bare import BareFigures, BareLoop, demand_bare, run_bare
 from edgert.perf.drive import Bell, Drive, Rig
 from edgert.perf.fills import open_fills
 from edgert.perf.inputs import batch_size, make_batches
-from edgert.perf.interrupt import Interrupt
 from edgert.perf.layers import LayerTimes, demand_profiler, profile_layers
 from edgert.perf.load import make_load
 from edgert.perf.measure import Figures, figures_of, unserved_warning, warnings_of

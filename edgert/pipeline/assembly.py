@@ -65,7 +65,7 @@ class Assembly:
         self._budget = Budget(file.options.service.memory_mb << 20)
         self._sinks: dict[str, Sink] = {}
         self._taps: dict[str, Tap] = {}
-        self._pictures: dict[str, PictureTap] = {}  # those of the taps that publish over MQTT
+        self._pictures: PictureTap | None = None  # where they may be asked for, else the first there is
         self._tap_copies = CopyCounts()
         self._sources: dict[str, RunningSource] = {}
         self._links = {name: self._make_links(name) for name in file.options.sources}
@@ -89,6 +89,7 @@ class Assembly:
     def open_sinks(self, undo: ExitStack) -> None:
         """Open every sink. Raises ConfigError."""
         node, resolve = self._file.options.node, self._file.document.resolve
+        orders = self._file.snapshot_sink()
         for name, options in self._file.options.sinks.items():
             if isinstance(options, TapOptions):
                 self._taps[name] = open_tap(name, options, node, self.boot, self._tap_copies)
@@ -96,8 +97,9 @@ class Assembly:
             else:
                 self._sinks[name] = sink = open_sink(name, options, node, self.boot, resolve)
                 undo.callback(sink.close, CLOSE_SINKS_S)
-                if (pictures := open_pictures(name, options, sink)) is not None:
-                    self._taps[f"{name}.pictures"] = self._pictures[name] = pictures
+                if pictures := open_pictures(name, options, node, sink, takes_orders=name == orders):
+                    self._taps[pictures.name] = pictures
+                    self._pictures = pictures if name == orders else self._pictures or pictures
         self.announcers = [sink.announcer for sink in self._sinks.values() if sink.announcer]
 
     def open_line(self, undo: ExitStack) -> None:
@@ -168,9 +170,9 @@ class Assembly:
     def snapshot(self, source: str) -> str:
         """Let the next frame of a source be published as a picture; returns the topic. Raises ConfigError."""
         self._going_source(source)
-        for pictures in self._pictures.values():
-            return pictures.take_next(source)
-        raise ConfigError("No sink publishes pictures: an MQTT sink with home_assistant.camera does.")
+        if self._pictures is None:
+            raise ConfigError("No sink publishes pictures: one with sparkplug has no place for them.")
+        return self._pictures.take_next(source)
 
     def pause(self, source: str) -> None:
         """Close a source until `resume`. Raises ConfigError, EndOfSourceError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -148,6 +149,11 @@ class PipelineFile:
             raise self._error(f"control.sink: must name the MQTT sink that listens; there is {known}")
         return brokers[0]
 
+    def snapshot_sink(self) -> str:
+        """Return the MQTT sink that hears of wanted pictures; empty if nobody may ask. Raises ConfigError."""
+        control = self.options.control
+        return self.control_sink(control) if control and control.allows_some("snapshot") else ""
+
     def _name_problems(self) -> Iterator[EdgertError]:
         keys = {"node": self.options.node}
         keys |= {f"sources.{name}": name for name in self.options.sources}
@@ -185,7 +191,7 @@ class PipelineFile:
 
     def _check_sink(self, name: str, sink: SinkOptions) -> None:
         try:
-            check_sink(name, sink, self.document.resolve)
+            check_sink(name, sink, self.document.resolve, self.options.node)
         except ConfigError as error:
             raise self._error(f"sinks.{name}: {error}") from error
         if not isinstance(sink, TapOptions) and sink.filter is not None:
@@ -200,6 +206,21 @@ class PipelineFile:
             if unknown:
                 said = f"{', '.join(map(repr, unknown))} is none; there are {', '.join(known)}"
                 raise self._error(f"{key}.{what}: {said}")
+        self._check_labels(key, chosen)
+
+    def _check_labels(self, key: str, chosen: FilterOptions) -> None:
+        """See that some model that the filter lets through can find each label."""
+        models = [name for name in self.model_names if chosen.models is None or name in chosen.models]
+        try:
+            tables = [self.plan(model).found_labels() for model in models]
+        except EdgertError:  # told with the model
+            return
+        known = {label for table in tables if table is not None for label in table}
+        for wanted in chosen.labels or ():
+            if not any(table is not None and _has_label(table, wanted) for table in tables):
+                near = difflib.get_close_matches(wanted, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {len(known)} labels"
+                raise self._error(f"{key}.labels: {wanted!r} is none of {', '.join(models)}; {hint}")
 
     def _shared_topics(self) -> Iterator[EdgertError]:
         """Yield where two sinks would publish to the same topics of one broker."""
@@ -245,6 +266,11 @@ class PipelineFile:
 
     def _error(self, text: str) -> ConfigError:
         return ConfigError(f"{self.document.path}: {text}")
+
+
+def _has_label(table: Sequence[str], wanted: str) -> bool:
+    """Say whether a result may have the label; a class beyond the table is called by its index."""
+    return wanted in table or (wanted.isdecimal() and int(wanted) >= len(table))
 
 
 def _raised(check: Any) -> Iterator[EdgertError]:

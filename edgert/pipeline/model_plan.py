@@ -99,6 +99,10 @@ class ModelPlan(msgspec.Struct, frozen=True):
         """Return the labels of what the model finds in places; none for other models. Raises ModelError."""
         return self.entry.labels() if isinstance(self.settings.decode, DetectOptions) else ()
 
+    def found_labels(self) -> Sequence[str] | None:
+        """Return the labels of what the model finds; None if it finds raw tensors. Raises ModelError."""
+        return None if isinstance(self.settings.decode, TensorsOptions) else self.entry.labels()
+
     def open_decoder(self, info: EngineInfo) -> Decoder:
         """Return the decoder for an engine. Raises ModelError if labels, settings and outputs do not fit."""
         labels = self.entry.labels()

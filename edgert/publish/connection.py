@@ -14,12 +14,11 @@ from edgert.publish import topics
 from edgert.publish.backoff import Backoff
 from edgert.publish.closing import Closing
 from edgert.publish.connector import LOOK_UP_S, Connector, OpenSession
-from edgert.publish.cork import Burst
 from edgert.publish.dialect import Dialect
 from edgert.publish.listeners import Listeners, OnMessage
 from edgert.publish.options import MqttOptions
 from edgert.publish.outbox import Outbox, survivors
-from edgert.publish.properties import fits
+from edgert.publish.publisher import Publisher
 from edgert.publish.queued import DeliveryThread
 from edgert.publish.session import BrokerRefusedError, Feed, Message, Received, Session
 from edgert.publish.sink import NodeState
@@ -66,6 +65,7 @@ class MqttConnection:
         self._farewell: Message | None = None  # once it is due on this connection
         self._thread: threading.Thread | None = None
         self.is_connected = False
+        self.has_parted = False  # it was connected until it was asked to end
         self.counts = self._connector.counts  # connected, failed, listener_failed
         self.dropped = self._outbox.counts  # announcements and answers, by reason
         self._listeners = Listeners(name, self.counts)
@@ -172,34 +172,38 @@ class MqttConnection:
         except Exception:  # publishing must not end because of a fault in the client library
             log.exception("Sink %s: unexpected failure of the MQTT client", self._name)
         else:
-            return True
-        return False
+            self.has_parted = True
+        return self.has_parted
 
     def _serve(self, session: Session) -> None:
         """Publish until closing is complete. Raises SinkError when the connection ends before."""
         connected_ns = self._mono_ns()
+        publisher = Publisher(self._name, session, self._outbox, self._feed)
         self._farewell = None
         self._listeners.connected()
         self.is_connected = True
         try:
             self._outbox.connected(self._dialect.greeting)
-            self._exchange(session, connected_ns)
-            self._part(session)
+            self._feed.connected(connected_ns, session.limits.inflight)
+            self._exchange(session, publisher)
+            self._part(session, publisher)
         finally:
             self.is_connected = False
-            self._settle(session)  # what came in before the connection ended
+            publisher.settle()  # what came in before the connection ended
             self._hear(session)
             lasted_ns = self._mono_ns() - connected_ns
             self._keep(session.unfinished(), lasted_ns / 1e9)
             session.close()
             self._judge(lasted_ns)
 
-    def _exchange(self, session: Session, connected_ns: int) -> None:
-        while not self._is_all_said(session):
+    def _exchange(self, session: Session, publisher: Publisher) -> None:
+        while not self._is_all_said(publisher):
             session.subscribe(self._listeners.take_due())
-            self._fill(session, connected_ns)
-            session.pump(self._waker.fileno(), self._patience_s())
-            self._settle(session)
+            publisher.publish()
+            if self._farewell is None:
+                publisher.publish_stored()
+            session.pump(self._waker.fileno(), self._patience_s(publisher))
+            publisher.settle()
             self._hear(session)
             self._waker.clear()  # before looking at anything: a later `wake` is seen by the next pump
 
@@ -210,41 +214,6 @@ class MqttConnection:
             self._short_lived = 0
             self._backoff.reset()
             self._connector.broker.complaint.forget()
-
-    def _fill(self, session: Session, connected_ns: int) -> None:
-        with Burst(session) as burst:
-            while session.has_room(qos=1) and (message := self._next_message(connected_ns)) is not None:
-                burst.add()
-                self._publish(session, message)
-
-    def _next_message(self, connected_ns: int) -> Message | None:
-        message = None if self._feed.is_midway else self._outbox.take()
-        return message or self._feed.next_message(connected_ns)
-
-    def _publish(self, session: Session, message: Message) -> None:
-        is_result = message.result is not None
-        limits = session.limits
-        if not fits(message, limits.packet_bytes):
-            if is_result:
-                self._feed.too_large(message, limits.packet_bytes)
-            else:
-                text = "Sink %s: %s is not published: %d bytes are over the broker's %d"
-                log.warning(text, self._name, message.topic, len(message.payload), limits.packet_bytes)
-            return
-        message.qos = min(message.qos, limits.qos)
-        session.publish(message)
-        if is_result:
-            self._feed.handed_over(message)
-
-    def _settle(self, session: Session) -> None:
-        for settled in session.take_settled():
-            if settled.message.result is None:
-                if settled.refusal:
-                    log.warning("Sink %s: %s refused: %s", self._name, settled.message.topic, settled.refusal)
-            elif settled.refusal is None:
-                self._feed.acknowledged(settled.message)
-            else:
-                self._feed.refused(settled.message, settled.refusal)
 
     def _hear(self, session: Session) -> None:
         for received in session.take_received():
@@ -257,7 +226,7 @@ class MqttConnection:
         for message in self._dialect.received(received):
             self._outbox.announce(message)
 
-    def _is_all_said(self, session: Session) -> bool:
+    def _is_all_said(self, publisher: Publisher) -> bool:
         """Once closing: say farewell when all results are out or out of time; wait for the ack."""
         if not self._closing.is_begun:
             return False
@@ -269,15 +238,12 @@ class MqttConnection:
                 return False
             self._farewell = self._dialect.farewell()
             self._outbox.announce(self._farewell)
-        return self._is_acknowledged(session) or self._closing.is_late()
+        return publisher.is_acknowledged() or self._closing.is_late()
 
-    def _is_acknowledged(self, session: Session) -> bool:
-        return self._outbox.is_empty and not session.unfinished()
-
-    def _part(self, session: Session) -> None:
+    def _part(self, session: Session, publisher: Publisher) -> None:
         """Disconnect cleanly, so that the broker forgets the will."""
         farewell = self._farewell
-        if farewell is not None and not self._is_acknowledged(session) and session.has_room(qos=0):
+        if farewell is not None and not publisher.is_acknowledged() and session.has_room(qos=0):
             session.publish(msgspec.structs.replace(farewell, qos=0))
         session.say_goodbye()
         deadline_ns = self._closing.extended_ns(LAST_WORD_S)
@@ -288,13 +254,15 @@ class MqttConnection:
     def _keep(self, unfinished: list[Message], lasted_s: float) -> None:
         """Let the feed keep its results, and the outbox everything else."""
         again, given_up = survivors(unfinished, lasted_s)
-        if given_up is not None and given_up.result is not None:
+        if given_up is not None and given_up.ticket is not None:
             self._feed.refused(given_up, "every connection that carried it broke")
         elif given_up is not None:
             self.dropped.add("given_up")
-        self._feed.take_back([message for message in again if message.result is not None])
-        self._outbox.disconnected([message for message in again if message.result is None])
+        self._feed.take_back([message for message in again if message.ticket is not None])
+        self._outbox.disconnected([message for message in again if message.ticket is None])
 
-    def _patience_s(self) -> float:
+    def _patience_s(self, publisher: Publisher) -> float:
         """How long to wait for news; sending and receiving end the wait."""
-        return self._closing.patience_s(LOOK_UP_S, for_results=not self._feed.is_finished)
+        due_s = publisher.stored_due_s() if self._farewell is None else None
+        longest_s = LOOK_UP_S if due_s is None else min(due_s, LOOK_UP_S)
+        return self._closing.patience_s(longest_s, for_results=not self._feed.is_finished)

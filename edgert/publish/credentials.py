@@ -125,13 +125,22 @@ VERIFY_HINTS = {
     62: "connect to a name that it has",  # host name mismatch
     64: "connect to an address that it has",  # IP address mismatch
 }
+NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")  # OpenSSL's words
 
 
-def distrust(error: ssl.SSLCertVerificationError) -> str:
-    """Say why the broker's certificate is not trusted, and what to look at."""
+def tls_fault(error: ssl.SSLError, remedy: str = "") -> str:
+    """Say why no TLS connection came about, and what to look at: `remedy`, if the peer speaks no TLS."""
+    if isinstance(error, NoTlsError):
+        return f"{error} ({remedy})"
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return str(error)
     hint = VERIFY_HINTS.get(error.verify_code)
     said = f"certificate verify failed: {error.verify_message}"
     return f"{said} (of the broker's certificate; {hint})" if hint else said
+
+
+class NoTlsError(ssl.SSLError):
+    """The peer answered the handshake with something that is not TLS, or not at all."""
 
 
 class ClosingTlsSocket(ssl.SSLSocket):
@@ -141,9 +150,18 @@ class ClosingTlsSocket(ssl.SSLSocket):
         """Shake hands. Raises OSError."""
         try:
             super().do_handshake(block)
-        except OSError:
+        except OSError as error:
             self.close()
+            if _is_no_tls(error):
+                said = f"the other side does not answer in TLS: {_reason(error)}"
+                raise NoTlsError(ssl.SSL_ERROR_SSL, said) from error
             raise
+
+
+def _is_no_tls(error: OSError) -> bool:
+    """Say whether a handshake failed as it does where TLS is not spoken; an alert, for one, is TLS."""
+    is_silent = isinstance(error, ssl.SSLEOFError | ConnectionError | TimeoutError)
+    return is_silent or getattr(error, "reason", None) in NOT_TLS
 
 
 def _load_certificate(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:

@@ -33,8 +33,7 @@ class Dialect(Protocol):
     def result(self, result: Result, *, historical: bool, qos: int) -> list[Message]:
         """Return the messages of a result, to be sent now and in this order.
 
-        The last is the result's own: its `result` is set, that of the others is not. Raises ConfigError
-        for a bad name.
+        The last is the result's own. Raises ConfigError for a bad name.
         """
 
     def received(self, received: Received) -> list[Message]:
@@ -76,7 +75,6 @@ class NativeDialect:
             _topic(self._prefix, result.source, result.model),
             self._encoder.encode(result, historical),
             qos,
-            result=result,
             content_type=self._encoder.content_type,
             expiry_s=self._expiry_s,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from edgert.publish.encoder import Encoder
 from edgert.publish.encodings import make_encoder
 from edgert.publish.filtered import FilteredSink
 from edgert.publish.filters import ResultFilter
+from edgert.publish.home_assistant import HomeAssistantOptions
 from edgert.publish.lines import LinesSink, check_path
 from edgert.publish.options import LinesOptions, MqttOptions, Resolve, SinkOptions, SpoolOptions, TapOptions
 from edgert.publish.payload import ResultEncoder
@@ -23,6 +25,8 @@ from edgert.stats import CopyCounts
 if TYPE_CHECKING:
     from edgert.publish.picture_tap import PictureTap
     from edgert.publish.spool import Spool
+
+log = logging.getLogger(__name__)
 
 
 def open_sink(
@@ -40,7 +44,7 @@ def open_sink(
     Raises:
         ConfigError: a name cannot be part of a topic, or a file cannot be used.
     """
-    check_sink(name, options, resolve)
+    check_sink(name, options, resolve, node)
     encoder = make_encoder(options.encoding, node, boot)
     sink: Sink
     if isinstance(options, LinesOptions):
@@ -53,7 +57,7 @@ def open_sink(
     return sink
 
 
-def check_sink(name: str, options: SinkOptions, resolve: Resolve = Path) -> None:
+def check_sink(name: str, options: SinkOptions, resolve: Resolve = Path, node: str = "node") -> None:
     """See that the files which a sink names can be used. Reads some; opens no sink and makes no file.
 
     Raises:
@@ -62,6 +66,7 @@ def check_sink(name: str, options: SinkOptions, resolve: Resolve = Path) -> None
     try:
         if isinstance(options, MqttOptions):
             _check_files(options, resolve)
+            _check_spool(name, options, resolve, node)
         elif isinstance(options, LinesOptions) and options.path is not None:
             check_path(options.path, resolve)
     except ConfigError as error:
@@ -81,16 +86,25 @@ def open_tap(name: str, options: TapOptions, node: str, boot: str, copies: CopyC
     return tap
 
 
-def open_pictures(name: str, options: SinkOptions, sink: Sink) -> PictureTap | None:
-    """Return a tap that publishes pictures through an MQTT sink, if its options want them."""
-    if not isinstance(options, MqttOptions) or options.home_assistant is None:
+def open_pictures(
+    name: str, options: SinkOptions, node: str, sink: Sink, *, takes_orders: bool = False
+) -> PictureTap | None:
+    """Return a tap that publishes pictures through an MQTT sink.
+
+    Its options may want them now and then. Else, if it `takes_orders`, there is one of each frame that is
+    asked for; Sparkplug has no place for any.
+    """
+    if not isinstance(options, MqttOptions) or options.sparkplug is not None or sink.announcer is None:
         return None
-    if not options.home_assistant.camera or sink.announcer is None:
+    wanted = options.home_assistant or HomeAssistantOptions(camera=False)
+    if not wanted.camera and not takes_orders:
         return None
     from edgert.publish.picture_tap import PictureTap
     from edgert.publish.snapshot import Snapshots
 
-    return PictureTap(f"{name}.pictures", Snapshots(options.home_assistant), sink.announcer)
+    snapshots = Snapshots(wanted, only_asked=not wanted.camera)
+    prefix = topics.prefix(options.topic_root, node)
+    return PictureTap(f"{name}.pictures", prefix, snapshots, sink.announcer)
 
 
 def _mqtt_sink(
@@ -123,12 +137,32 @@ def _dialect(options: MqttOptions, node: str, prefix: str, encoder: Encoder) -> 
 
 
 def _spool(name: str, options: SpoolOptions, node: str, boot: str, resolve: Resolve) -> Spool:
-    from edgert.publish.client_id import state_folder
     from edgert.publish.spool import Spool
     from edgert.publish.spool_file import SpoolFile
+    from edgert.publish.spool_place import spool_path
 
-    path = resolve(options.path) if options.path else state_folder() / "spool" / f"{node}-{name}.db"
+    path = spool_path(options, node, name, resolve)
+    if options.path is None:
+        _tell_of_others(name, path, node)
     return Spool(name, SpoolFile(path, options.max_mb * 1_000_000), options, boot)
+
+
+def _tell_of_others(name: str, path: Path, node: str) -> None:
+    from edgert.publish.spool_place import left_behind
+
+    for other, size_bytes in left_behind(path, node):
+        text = (
+            "Sink %s: %s (%d kB) has results of a node with another name, and no process uses it. To have "
+            "them published, move it and its -wal file, while this node is stopped, to %s; or delete it"
+        )
+        log.warning(text, name, other, size_bytes // 1000, path)
+
+
+def _check_spool(name: str, options: MqttOptions, resolve: Resolve, node: str) -> None:
+    if options.spool is not None:
+        from edgert.publish.spool_place import check_place, spool_path
+
+        check_place(spool_path(options.spool, node, name, resolve))
 
 
 def _check_files(options: MqttOptions, resolve: Resolve) -> None:

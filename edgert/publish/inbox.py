@@ -15,6 +15,11 @@ class Inbox:
         self._asked: dict[int, str] = {}  # topic filters, by packet id
         self._refused: list[tuple[str, str]] = []
 
+    @property
+    def is_answered(self) -> bool:
+        """The broker has said its word on all filters."""
+        return not self._asked
+
     def asked(self, packet_id: int | None, topic_filter: str) -> None:
         """Note a SUBSCRIBE; None: the connection had ended before."""
         if packet_id is not None:

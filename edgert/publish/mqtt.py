@@ -20,47 +20,53 @@ from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTPro
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edgert.errors import SinkError
-from edgert.publish import reasons
 from edgert.publish.cork import cork_socket
-from edgert.publish.credentials import distrust, read_secret, tls_context
+from edgert.publish.credentials import read_secret, tls_context, tls_fault
 from edgert.publish.inbox import Inbox
 from edgert.publish.options import MqttOptions, Resolve
 from edgert.publish.properties import TopicAliases, connect_properties, publish_properties
-from edgert.publish.session import Attempt, BrokerRefusedError, Limits, Message, Received, Settled
+from edgert.publish.reasons import TlsFailedError
+from edgert.publish.role import Role
+from edgert.publish.session import Attempt, Limits, Message, Received, Settled
+from edgert.publish.verdict import Verdict
 from edgert.stats import LiveCount
 
 CONNECT_TIMEOUT_S = 5.0  # for the network connection and the TLS handshake, each
 KEEP_ALIVE_SHARE = 0.75  # paho needs two of its keep-alives to notice a dead link; two of these are 1.5
-RECEIVE_MAXIMUM = 20  # messages of QoS 1 and 2 that a broker may send before we have acknowledged one
-RECEIVE_BYTES = 1_048_576  # commands are small; a broker drops what is larger than this packet
+NODE = Role()
 
 VERSIONS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 
 
 class PahoSession:
-    """A Session."""
+    """A Session. An attempt's will without a topic is none: nobody is told that a listener vanished."""
 
     live: ClassVar[LiveCount] = LiveCount("broker session")
 
-    def __init__(self, options: MqttOptions, attempt: Attempt, client_id: str, resolve: Resolve) -> None:
+    def __init__(
+        self,
+        options: MqttOptions,
+        attempt: Attempt,
+        client_id: str,
+        resolve: Resolve,
+        role: Role = NODE,
+    ) -> None:
         self.limits = Limits(inflight=options.max_inflight)
         self.is_connected = False
         self._options = options
         self._attempt = attempt
-        self._client_id = client_id
         self._resolve = resolve
+        self._role = role
         self._is_v5 = attempt.version == "5"
+        self._verdict = Verdict(options, client_id, role.remedies, is_v5=self._is_v5)
         self._client = _client(client_id, attempt.version)
         self._client.on_log = self._on_log
         self._client.on_socket_open = self._on_socket_open
         self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
+        self._client.on_disconnect = self._verdict.on_disconnect
         self._inbox = Inbox()
         self._client.on_message = self._inbox.on_message
         self._client.on_subscribe = self._inbox.on_subscribe
-        self._answer: ReasonCode | None = None  # to CONNECT
-        self._ending: ReasonCode | None = None  # the broker's DISCONNECT
-        self._trouble = ""  # what paho logged as an error before the broker's answer
         self._aliases = TopicAliases(0)
         self._inflight: dict[int, Message] = {}  # QoS 1 and 2, by packet id
         self._writing: Message | None = None  # QoS 0, if the network has not taken all of it
@@ -80,12 +86,15 @@ class PahoSession:
         if self._options.keep_alive_s:
             keep_alive_s = max(1, keep_alive_s)
         # paho asks properties for `pack` only, and its own class takes sixty times as long for it.
-        properties: Any = connect_properties(RECEIVE_MAXIMUM, RECEIVE_BYTES) if self._is_v5 else None
-        will = self._attempt.will
-        self._client.will_set(will.topic, will.payload, will.qos, will.is_retained)
+        role, will = self._role, self._attempt.will
+        properties: Any = None
+        if self._is_v5:
+            properties = connect_properties(role.receive_maximum, role.receive_bytes)
+        if will.topic:
+            self._client.will_set(will.topic, will.payload, will.qos, will.is_retained)
         self._is_open = True
         self.live.opened()
-        with _translated("cannot be reached"):
+        with _translated("cannot be reached", role.remedies.port):
             host, port = self._attempt.host, self._attempt.port
             self._client.connect(host, port, keep_alive_s, properties=properties)
 
@@ -101,7 +110,7 @@ class PahoSession:
         if not self._client.want_write():
             self._writing = None
         if self._client.socket() is None and not self._is_parting:
-            raise self._end()
+            raise self._verdict.error()
 
     def has_room(self, qos: int) -> bool:
         """Say whether to `publish`: the last message is out and, for QoS 1 and 2, the window has room."""
@@ -129,15 +138,23 @@ class PahoSession:
         """Let the network collect what is published from now on, or send what it has collected."""
         cork_socket(self._client.socket(), is_corked=is_corked)
 
-    def subscribe(self, filters: Sequence[str]) -> None:
-        """Ask for messages of these topic filters, with QoS 1. Once the broker has accepted."""
+    def subscribe(self, filters: Sequence[str], qos: int = 1) -> None:
+        """Ask for messages of these topic filters. Once the broker has accepted."""
         for topic_filter in filters:
             try:
-                _, packet_id = self._client.subscribe(topic_filter, 1)
+                _, packet_id = self._client.subscribe(topic_filter, qos)
             except ValueError as error:  # no topic filter
                 self._inbox.refused(topic_filter, str(error))
             else:
                 self._inbox.asked(packet_id, topic_filter)
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Ask for no more of this topic filter, without waiting for the broker's word."""
+        self._client.unsubscribe(topic_filter)
+
+    def is_subscribed(self) -> bool:
+        """Say whether the broker has accepted or refused each filter that was asked for."""
+        return self._inbox.is_answered
 
     def take_received(self) -> list[Received]:
         """Return what has arrived since the last call, in order."""
@@ -190,7 +207,7 @@ class PahoSession:
         if not message.topic:
             raise ValueError("The topic is empty.")
         topic, alias = message.topic, 0
-        if message.result is not None:
+        if message.ticket is not None:
             topic, alias = self._aliases.find(topic)
         properties: Any = publish_properties(message, alias) if self._is_v5 else None
         while True:
@@ -204,42 +221,27 @@ class PahoSession:
 
     def _exchange(self, wake: int, timeout_s: float) -> None:
         """Let paho receive, send and look after its keep-alive. Its return codes show as a closed socket."""
-        sock = self._client.socket()
-        if sock is None:
-            return
-        if self._wait(sock, wake, timeout_s):
+        for taken in range(self._role.packets_at_once):
+            if not self._wait(wake, 0.0 if taken else timeout_s):
+                break
             self._client.loop_read()
         if self._client.want_write():
             self._client.loop_write()
         self._client.loop_misc()
 
-    def _wait(self, sock: Any, wake: int, timeout_s: float) -> bool:
-        """Return whether there is something to receive."""
+    def _wait(self, wake: int, timeout_s: float) -> bool:
+        """Return whether there is something to receive; a negative `wake` is none."""
+        sock: Any = self._client.socket()
+        if sock is None:
+            return False
         if isinstance(sock, ssl.SSLSocket) and sock.pending():  # decrypted, so the descriptor is silent
             return True
         poll = select.poll()
         poll.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
-        poll.register(wake, select.POLLIN)
+        if wake >= 0:
+            poll.register(wake, select.POLLIN)
         ready = dict(poll.poll(timeout_s * 1000))
         return bool(ready.get(sock.fileno(), 0) & ~select.POLLOUT)
-
-    def _end(self) -> SinkError:
-        """Say why the connection ended."""
-        if self._answer is None:
-            text = f"closed the connection without an answer{self._trouble or self._guess()}"
-            return BrokerRefusedError(text, try_other_version=self._is_v5)
-        if not self.is_connected:
-            user = self._options.user
-            return reasons.refusal(self._answer.value, str(self._answer), user, is_v5=self._is_v5)
-        if self._ending is None:
-            return SinkError("the connection was lost")
-        return reasons.parting(self._ending.value, str(self._ending), self._client_id)
-
-    def _guess(self) -> str:
-        tls = self._options.tls
-        if not tls or tls.certificate_file:
-            return ""
-        return " (does it know psk_identity?)" if tls.psk_file else " (does it want a certificate_file?)"
 
     def _on_socket_open(self, _client: Any, _data: Any, sock: Any) -> None:
         # A result must not wait until the broker's host has acknowledged the one before (Nagle).
@@ -247,11 +249,11 @@ class PahoSession:
 
     def _on_log(self, _client: Any, _data: Any, level: int, text: str) -> None:
         if level == LogLevel.MQTT_LOG_ERR:
-            self._trouble = f" ({text})"
+            self._verdict.failed(text)
 
     def _on_connect(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
         self._client.on_log = None  # it would be called for every message
-        self._answer = reason
+        self._verdict.answered(reason)
         self.is_connected = not reason.is_failure
         self.limits = Limits(
             inflight=min(self._options.max_inflight, getattr(properties, "ReceiveMaximum", 65_535)),
@@ -260,12 +262,6 @@ class PahoSession:
         )
         if self._options.topic_alias:
             self._aliases = TopicAliases(getattr(properties, "TopicAliasMaximum", 0))
-
-    def _on_disconnect(
-        self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, _properties: Any
-    ) -> None:
-        if flags.is_disconnect_packet_from_server:
-            self._ending = reason
 
     def _on_publish(
         self, client: paho.Client, _data: Any, mid: int, reason: ReasonCode, _properties: Any
@@ -291,10 +287,11 @@ def _client(client_id: str, version: str) -> paho.Client:
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
+def _translated(what: str, remedy: str = "") -> Iterator[None]:
+    """Raise SinkError for what paho and the network raise. `remedy`: what to try if TLS is not spoken."""
     try:
         yield
-    except ssl.SSLCertVerificationError as error:
-        raise SinkError(f"{what}: {distrust(error)}") from error
+    except ssl.SSLError as error:
+        raise TlsFailedError(f"{what}: {tls_fault(error, remedy)}") from error
     except (OSError, ValueError, MQTTException) as error:
         raise SinkError(f"{what}: {getattr(error, 'strerror', None) or error}") from error

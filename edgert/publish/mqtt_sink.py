@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,9 +14,10 @@ from edgert.frames.result import Result
 from edgert.publish.connection import MqttConnection
 from edgert.publish.connector import OpenSession
 from edgert.publish.dialect import Dialect
-from edgert.publish.mqtt_feed import ReplayPace, ResultFeed
+from edgert.publish.mqtt_feed import ResultFeed
 from edgert.publish.options import MqttOptions
 from edgert.publish.queued import SinkCounts, SinkQueue
+from edgert.publish.replay_pace import ReplayPace
 from edgert.publish.sink import SinkStats
 from edgert.publish.ticket import Ticket
 
@@ -49,7 +51,7 @@ class MqttSink:
         self._counts = SinkCounts()
         spill = self._spill if spool else None
         self._queue: SinkQueue[Ticket] = SinkQueue(options.queue, self._counts, self._why_full, spill)
-        replay = ReplayPace(options.spool.replay_per_s, options.max_inflight) if options.spool else None
+        replay = ReplayPace(options.spool.replay_per_s) if options.spool else None
         feed = ResultFeed(name, options.qos, self._queue, dialect, self._counts, spool, replay)
         self.connection = MqttConnection(name, prefix, options, open_session, feed, dialect)
         self._numbers = itertools.count(1)
@@ -79,15 +81,17 @@ class MqttSink:
     def close(self, timeout_s: float) -> None:
         """Deliver what is queued, retain `disconnected`, and disconnect, at most for `timeout_s`.
 
-        What is not delivered by then is on disk, if there is a spool.
+        What is not delivered by then is on disk, if there is a spool; the log says how much.
         """
+        closed = self._counts.dropped["closed"]
         self._queue.close()
         disk_s = timeout_s * SPOOL_SHARE if self._spool else 0.0
         self.connection.close(timeout_s - disk_s)
         if self._spool is not None:
             self._spool.put(self._queue.take_all(0.0))
-            self._spool.close(disk_s)
+            self._say_kept(self._spool.close(disk_s), self._spool.path)
         self._queue.discard()
+        self._say_lost(self._counts.dropped["closed"] - closed)
 
     def statistics(self) -> SinkStats:
         """Return what the sink did."""
@@ -107,3 +111,15 @@ class MqttSink:
 
     def _why_full(self) -> str:
         return "queue_full" if self.connection.is_connected else "broker_away"
+
+    def _say_kept(self, count: int, path: Path) -> None:
+        level = logging.INFO if self.connection.has_parted else logging.WARNING
+        if count:
+            text = "Sink %s: %d results are left, on disk in %s; they follow after the next start"
+            log.log(level, text, self.name, count, path)
+
+    def _say_lost(self, count: int) -> None:
+        why = "did not take them in time" if self.connection.has_parted else "cannot be reached"
+        if count:
+            text = "Sink %s: %d results are left, and lost: the broker %s%s"
+            log.warning(text, self.name, count, why, "" if self._spool else ", and there is no spool")

@@ -122,10 +122,11 @@ def survivors(unfinished: list[Message], lasted_s: float) -> tuple[list[Message]
     survivor is given up in the end: a broker that ends connection after connection as soon as the same
     message is first in flight most likely ends them because of it. A bad link takes longer to be noticed.
     """
-    again = [message for message in unfinished if message.result is not None or message.is_kept]
+    again = [message for message in unfinished if message.ticket is not None or message.is_kept]
     if not again:
         return [], None
-    again[0].breaks += lasted_s < SOON_S
-    if again[0].breaks < MAX_BREAKS:
+    first = again[0].ticket or again[0]
+    first.breaks += lasted_s < SOON_S
+    if first.breaks < MAX_BREAKS:
         return again, None
     return again[1:], again[0]

@@ -20,8 +20,9 @@ log = logging.getLogger(__name__)
 class PictureTap:
     """A Tap. The JPEG is made on the thread that offers; a frame of several models makes one picture."""
 
-    def __init__(self, name: str, snapshots: Snapshots, announcer: Announcer) -> None:
+    def __init__(self, name: str, prefix: str, snapshots: Snapshots, announcer: Announcer) -> None:
         self.name = name
+        self._prefix = prefix  # the node's
         self._snapshots = snapshots
         self._announcer = announcer
         self._last: dict[str, int] = {}  # the frame of the last picture, by source
@@ -40,9 +41,9 @@ class PictureTap:
         self._snapshots.give_back(source)
 
     def take_next(self, source: str) -> str:
-        """Let the next frame make a picture, due or not; returns its topic below the node's prefix."""
+        """Let the next frame make a picture, due or not; returns its complete topic."""
         self._snapshots.give_back(source)
-        return topics.snapshot(source)
+        return self._prefix + topics.snapshot(source)
 
     def offer(self, frame: Frame, result: Result) -> None:
         """Make the picture and retain it. The caller may release its slot on return."""

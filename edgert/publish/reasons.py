@@ -11,17 +11,29 @@ FINAL_REFUSALS = (*CREDENTIAL_REFUSALS, 0x85, 0x8A, 0x9A, 0x9B)  # client id, ba
 SESSION_TAKEN_OVER = 0x8E
 
 
-def refusal(code: int, text: str, user: str | None, *, is_v5: bool) -> BrokerRefusedError:
-    """Return what a CONNACK that says no means."""
-    hint = ""
+class CredentialsRefusedError(BrokerRefusedError):
+    """The broker does not let this user in. Final."""
+
+
+class TlsFailedError(SinkError):
+    """Somebody is there, and no encrypted connection came about."""
+
+
+def refusal(code: int, text: str, user: str | None, remedy: str, *, is_v5: bool) -> BrokerRefusedError:
+    """Return what a CONNACK that says no means. `remedy`: what to check if it is about the user."""
+    said = f"refused the connection: {text}"
     if code in CREDENTIAL_REFUSALS:
-        who = "no user" if user is None else f"user {user!r}"
-        hint = f" (as {who}; check user, password_file and the broker's access list)"
+        return CredentialsRefusedError(f"{said} (as {shown_user(user)}; {remedy})", is_final=True)
     return BrokerRefusedError(
-        f"refused the connection: {text}{hint}",
+        said,
         try_other_version=is_v5 and code in VERSION_REFUSALS,
         is_final=code in FINAL_REFUSALS,
     )
+
+
+def shown_user(user: str | None) -> str:
+    """Return how messages call the one who connects."""
+    return "no user" if user is None else f"user {user!r}"
 
 
 def parting(code: int, text: str, client_id: str) -> SinkError:

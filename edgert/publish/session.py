@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from edgert.errors import SinkError
-from edgert.frames.result import Result
+from edgert.publish.ticket import Ticket
 
 
 class Message(msgspec.Struct, eq=False):
@@ -18,10 +18,9 @@ class Message(msgspec.Struct, eq=False):
     payload: bytes
     qos: int = 0
     is_retained: bool = False
-    result: Result | None = None  # what the payload says; None: not a result
-    is_counted: bool = False  # handed over before, on a connection that broke
-    breaks: int = 0  # how many connections ended with this message first in flight
+    ticket: Ticket | None = None  # of the result that the payload says; None: not a result
     is_kept: bool = False  # sent again on the next connection, as a result is
+    breaks: int = 0  # connections that ended with it first in flight, if it is no result
     # Of MQTT 5; left out where 3.1.1 is spoken.
     content_type: str = ""
     expiry_s: int = 0  # after which the broker drops it undelivered; 0: never
@@ -140,13 +139,22 @@ class Session(Protocol):
 class Feed(Protocol):
     """Where results come from, and where the connection says what became of them. Its thread calls."""
 
-    def next_message(self, connected_mono_ns: int) -> Message | None:
-        """Return the next result to publish; None if none waits. Older ones than the time are historical."""
+    def connected(self, connected_mono_ns: int, inflight: int) -> None:
+        """Begin a connection that takes `inflight` unacknowledged messages. Older results are historical."""
+
+    def next_message(self) -> Message | None:
+        """Return the next live message, or what belongs to the last one; None if none waits."""
+
+    def next_stored(self) -> Message | None:
+        """Return the first message of the next stored result; None if none is due."""
+
+    def stored_due_s(self) -> float | None:
+        """Return the seconds until `next_stored` has something; None: something else has to happen first."""
 
     def take_back(self, messages: list[Message]) -> None:
         """Keep these results, in order, for the next connection; the broker may have them.
 
-        At the end of every connection, also with none. What comes again carries `breaks` and `is_counted`.
+        At the end of every connection, also with none. Their tickets come again.
         """
 
     @property
@@ -161,7 +169,7 @@ class Feed(Protocol):
         """Drop what waits: time is up."""
 
     def handed_over(self, message: Message) -> None:
-        """The message was given to the network, perhaps not for the first time: see `is_counted`."""
+        """The message was given to the network, perhaps not for the first time: its ticket knows."""
 
     def acknowledged(self, message: Message) -> None:
         """The broker has taken the message."""

@@ -15,6 +15,7 @@ from edgert.publish.home_assistant import HomeAssistantOptions
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 Colour = tuple[int, int, int]
 
+NEVER_NS = 1 << 63
 MAX_BOXES = 100  # drawn, best score first, so that a picture takes a known time
 _PALETTE_BGR: tuple[Colour, ...] = (
     (75, 180, 60),
@@ -31,11 +32,13 @@ _MARGIN_PX = 2
 class Snapshots:
     """Chooses frames, at most one of each source in `snapshot_s`, and makes pictures of them.
 
-    `wants` counts a frame as taken; whoever asked either encodes it or gives it back.
+    `wants` counts a frame as taken; whoever asked either encodes it or gives it back. With `only_asked`
+    it wants none but the next one after `give_back`.
     """
 
-    def __init__(self, options: HomeAssistantOptions) -> None:
-        self._interval_ns = int(options.snapshot_s * 1e9)
+    def __init__(self, options: HomeAssistantOptions, *, only_asked: bool = False) -> None:
+        self._interval_ns = NEVER_NS if only_asked else int(options.snapshot_s * 1e9)
+        self._first_due_ns = NEVER_NS if only_asked else 0
         self._quality = options.snapshot_quality
         self._max_side_px = options.snapshot_max_side_px
         self._lock = threading.Lock()
@@ -44,7 +47,7 @@ class Snapshots:
     def wants(self, source: str, now_mono_ns: int) -> bool:
         """Say whether a picture of this frame is due, and count it as taken. Cheap; any thread."""
         with self._lock:
-            if now_mono_ns < self._due_ns.get(source, now_mono_ns):
+            if now_mono_ns < self._due_ns.get(source, self._first_due_ns):
                 return False
             self._due_ns[source] = now_mono_ns + self._interval_ns
             return True
@@ -52,7 +55,7 @@ class Snapshots:
     def give_back(self, source: str) -> None:
         """Say that a frame that was counted as taken made no picture: the next one is wanted. Any thread."""
         with self._lock:
-            self._due_ns.pop(source, None)
+            self._due_ns[source] = 0
 
     def encode(self, frame: Frame, output: Output | None = None) -> bytes:
         """Return a JPEG of the frame, its longest side as configured or less, with the boxes of `output`.

@@ -80,7 +80,7 @@ class SparkplugDialect:
         births = [self._announce(device, model, metrics, values)] if is_new else []
         metrics.remember(changes)
         self._next_seq()
-        return [*births, Message(self._topic("DDATA", device), payload, qos, result=result)]
+        return [*births, Message(self._topic("DDATA", device), payload, qos)]
 
     def described(
         self, sources: Mapping[str, Sequence[str]], labels: Mapping[str, Sequence[str]]

@@ -9,19 +9,29 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
-from edgert.errors import ConfigError, SinkError
+from edgert.errors import ConfigError, EdgertError, SinkError
 from edgert.stats import LiveCount
 
 VERSION = 1
 ROW_BYTES = 32  # what a row takes beside its data
 SLACK = 2.5  # times the budget may lie in the file: a row of a little over 2 KiB takes a page
 PAGE_BYTES = 4096
+BATCH_SHARE = 0.125  # of the budget is stored before the oldest are dropped
 TRIM_ROWS = 256  # looked at in one go
+EXPIRE_ROWS = 256  # forgotten in one go
 # A board without a clock of its own starts in 1970, and is right some seconds later.
 SANE_UTC_NS = 1_577_836_800 * 1_000_000_000  # 2020
+
+# SQLite's result codes: what is no database any more, and what somebody else has. All others are the disk's.
+DAMAGED = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB
+IN_USE = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED
+# What SQLite says with them; Python 3.10 does not hand the codes on.
+DAMAGED_TEXTS = ("malformed", "not a database")
+IN_USE_TEXTS = ("database is locked", "database table is locked")
 
 Row = tuple[int, int, bytes]  # number, captured_utc_ns, data
 
@@ -64,7 +74,7 @@ class SpoolFile:
         except sqlite3.DatabaseError as error:
             database.close()
             raise self._translated(error) from error
-        except ConfigError:
+        except EdgertError:
             database.close()
             raise
         self._database = database
@@ -88,35 +98,45 @@ class SpoolFile:
             raise SinkError(f"spool {self.path} is damaged and cannot be moved: {error}") from error
         return aside
 
-    def append(self, rows: Sequence[Row]) -> int:
-        """Store rows, then drop the oldest until all fit; returns how many were dropped. Raises SinkError."""
-        coming_bytes = sum(len(data) + ROW_BYTES for _, _, data in rows)
+    def append(self, rows: Sequence[Row]) -> list[int]:
+        """Store rows, and drop the oldest until all fit; returns the numbers of these. Raises SinkError."""
+        dropped = []
         with self._transaction() as database:
-            dropped = self._trim(database, max(0, self._max_bytes - coming_bytes))
-            database.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?)", rows)
-            self.count += len(rows)
-            self.size_bytes += coming_bytes
-            return dropped + self._trim(database, self._max_bytes)
+            for batch in self._batches(rows):
+                database.executemany("INSERT OR REPLACE INTO result VALUES (?, ?, ?)", batch)
+                self.count += len(batch)
+                self.size_bytes += sum(_row_bytes(row) for row in batch)
+                dropped += self._trim(database)
+        return dropped + [row[0] for row in rows if _row_bytes(row) > self._max_bytes]
 
     def delete(self, numbers: Iterable[int]) -> None:
-        """Forget rows; those that are not there any more are passed over. Raises SinkError."""
+        """Forget these rows and no others; what is not there any more is passed over. Raises SinkError."""
         with self._transaction() as database:
-            for number in numbers:
-                self._forget(database, "number = ?", number)
+            self._forget(database, numbers)
 
-    def expire(self, before_utc_ns: int) -> int:
-        """Forget what was captured before, but not what was captured without a clock; returns how many."""
+    def expire(self, before_utc_ns: int) -> list[int]:
+        """Forget some of what was captured before, but not what was captured without a clock.
+
+        Returns their numbers, `EXPIRE_ROWS` at most. Raises SinkError.
+        """
         with self._transaction() as database:
-            where = f"captured_utc_ns < ? AND captured_utc_ns > {SANE_UTC_NS}"
-            return self._forget(database, where, before_utc_ns)
+            found = database.execute(
+                "SELECT number FROM result WHERE captured_utc_ns < ? AND captured_utc_ns > ? "
+                "ORDER BY number LIMIT ?",
+                (before_utc_ns, SANE_UTC_NS, EXPIRE_ROWS),
+            ).fetchall()
+            numbers = [number for (number,) in found]
+            self._forget(database, numbers)
+            return numbers
 
     def after(self, number: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to `limit` rows with greater numbers, (number, data), in order. Raises SinkError."""
         with self._transaction() as database:
             found = database.execute(
-                "SELECT number, data FROM result WHERE number > ? ORDER BY number LIMIT ?", (number, limit)
-            )
-            return [(int(each), bytes(data)) for each, data in found]
+                "SELECT number, CAST(data AS BLOB) FROM result WHERE number > ? ORDER BY number LIMIT ?",
+                (number, limit),
+            ).fetchall()
+            return [(each, data or b"") for each, data in found]
 
     def last_number(self) -> int:
         """Return the greatest number in it, 0 if it is empty. Raises SinkError."""
@@ -173,37 +193,79 @@ class SpoolFile:
             database.execute(f"PRAGMA user_version = {VERSION}")
         problem = database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
-            raise sqlite3.DatabaseError(problem)
+            raise SpoolDamagedError(f"spool {self.path} is damaged: {problem}")
         self.count, self.size_bytes = _measured(database, "1", ())
 
-    def _trim(self, database: sqlite3.Connection, most_bytes: int) -> int:
-        dropped = 0
-        while self.size_bytes > most_bytes and self.count:
-            excess, last = self.size_bytes - most_bytes, 0
-            for number, size_bytes in database.execute(
-                f"SELECT number, length(data) FROM result ORDER BY number LIMIT {TRIM_ROWS}"  # noqa: S608
-            ).fetchall():
-                last, excess = number, excess - size_bytes - ROW_BYTES
+    def _batches(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
+        """Yield rows that can be stored before there is room for them; those over the budget are left out."""
+        batch: list[Row] = []
+        batch_bytes = 0
+        for row in rows:
+            row_bytes = _row_bytes(row)
+            if row_bytes > self._max_bytes:
+                continue
+            if batch and batch_bytes + row_bytes > self._max_bytes * BATCH_SHARE:
+                yield batch
+                batch, batch_bytes = [], 0
+            batch.append(row)
+            batch_bytes += row_bytes
+        if batch:
+            yield batch
+
+    def _trim(self, database: sqlite3.Connection) -> list[int]:
+        dropped: list[int] = []
+        while self.size_bytes > self._max_bytes and self.count:
+            excess = self.size_bytes - self._max_bytes
+            oldest = database.execute(
+                "SELECT number, length(data) FROM result ORDER BY number LIMIT ?", (TRIM_ROWS,)
+            ).fetchall()
+            numbers = []
+            for number, size_bytes in oldest:
+                numbers.append(number)
+                excess -= size_bytes + ROW_BYTES
                 if excess <= 0:
                     break
-            dropped += self._forget(database, "number <= ?", last)
+            self._forget_where(database, "number <= ?", numbers[-1])
+            dropped += numbers
         return dropped
 
-    def _forget(self, database: sqlite3.Connection, where: str, value: int) -> int:
-        count, size_bytes = _measured(database, where, (value,))
+    def _forget(self, database: sqlite3.Connection, numbers: Iterable[int]) -> None:
+        """Two statements for each run of numbers: each costs a hand-over of the interpreter's lock."""
+        for first, last in runs(numbers):
+            self._forget_where(database, "number BETWEEN ? AND ?", first, last)
+
+    def _forget_where(self, database: sqlite3.Connection, where: str, *values: int) -> None:
+        count, size_bytes = _measured(database, where, values)
         if count:
-            database.execute(f"DELETE FROM result WHERE {where}", (value,))  # noqa: S608 - our own text
+            database.execute(f"DELETE FROM result WHERE {where}", values)  # noqa: S608 - our own text
             self.count -= count
             self.size_bytes -= size_bytes
-        return count
 
     def _translated(self, error: sqlite3.Error) -> SinkError | ConfigError:
-        text = str(error)
-        if "locked" in text:
+        if _is(error, IN_USE, IN_USE_TEXTS):
             return ConfigError(f"spool {self.path} is in use by another process; give each sink its own")
-        if isinstance(error, sqlite3.OperationalError) and "malformed" not in text:
-            return SinkError(f"spool {self.path}: {text}")
-        return SpoolDamagedError(f"spool {self.path} is damaged: {text}")
+        if _is(error, DAMAGED, DAMAGED_TEXTS):
+            return SpoolDamagedError(f"spool {self.path} is damaged: {error}")
+        return SinkError(f"spool {self.path}: {error}")
+
+
+def runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield first and last of each run of consecutive numbers, in order."""
+    for _, run in groupby(enumerate(sorted(set(numbers))), lambda place: place[1] - place[0]):
+        members = [number for _, number in run]
+        yield members[0], members[-1]
+
+
+def _row_bytes(row: Row) -> int:
+    return len(row[2]) + ROW_BYTES
+
+
+def _is(error: sqlite3.Error, codes: Sequence[int], texts: Sequence[str]) -> bool:
+    """Say whether it is of one of these kinds, whose texts are looked at only where there is no code."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in codes  # the rest says more than is asked
+    return any(text in str(error) for text in texts)
 
 
 def _measured(database: sqlite3.Connection, where: str, values: tuple[int, ...]) -> tuple[int, int]:

@@ -8,12 +8,11 @@ from edgert.frames.result import Result
 
 
 class Ticket(msgspec.Struct, eq=False):
-    """A result on its way to the broker, with its place in the order of all."""
+    """A result on its way to the broker, with its place in the order of all. It outlives connections."""
 
     number: int
     result: Result
-    is_stored: bool = False  # it stays on disk until it is acknowledged
-    is_counted: bool = False  # handed over before, on a connection that broke
+    is_counted: bool = False  # it was handed over before, on a connection that broke
     breaks: int = 0  # connections that ended with it first in flight
 
     @property

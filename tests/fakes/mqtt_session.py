@@ -31,6 +31,8 @@ class FakeBroker:
         self.subscriptions: list[str] = []  # topic filters, in order
         self.received: list[Message] = []  # in order
         self.retained: dict[str, bytes] = {}
+        self.corks: list[tuple[bool, list[bytes]]] = []  # each word on it, and what was received by then
+        self.pumps: list[float] = []  # how long each was to wait, once connected
         self.goodbyes = 0
         self.session: FakeSession | None = None  # the one that is connected
 
@@ -116,6 +118,10 @@ class FakeSession:
         FakeSession.open_count += 1
 
     def pump(self, wake: int, timeout_s: float) -> None:
+        if self.is_connected:
+            with self._broker.changed:
+                self._broker.pumps.append(timeout_s)
+                self._broker.changed.notify_all()
         if self.is_connected or self._broker_says() is None:
             select.select([wake, self.events.fileno()], [], [], timeout_s)
         self.events.clear()
@@ -160,6 +166,7 @@ class FakeSession:
 
     def cork(self, *, is_corked):
         """Nothing is collected here."""
+        self._broker.corks.append((is_corked, self._broker.payloads()))
 
     def take_settled(self) -> list[Settled]:
         settled, self._settled = self._settled, []

@@ -61,7 +61,7 @@ class Broker:
         self.retained.put(("state", state))
 
     def publish_retained(self, suffix, payload, *, newest_only=False):
-        self.retained.put((suffix, json.loads(payload)))
+        self.retained.put((suffix, payload if suffix.endswith("/snapshot") else json.loads(payload)))
 
     def publish_birth(self, make):
         self.retained.put(("birth", json.loads(make(1))))
@@ -152,11 +152,11 @@ def operated(service, steps):
         raise failures[0]
 
 
-def serve(site, broker, allow, steps):
+def serve(site, broker, allow, steps, tables=TABLES):
     """Run a service that allows these commands, while an operator takes the steps; return its report."""
     listed = ", ".join(f'"{entry}"' for entry in allow)
     control = f"[control]\nallow = [{listed}]\nper_minute = 60000\n"
-    service = Service(site.load(TABLES + control), site.folder / "report.json")
+    service = Service(site.load(tables + control), site.folder / "report.json")
     with operated(service, lambda: steps(Operator(broker))):
         assert service.run() == ExitCode.OK
     return json.loads((site.folder / "report.json").read_text())
@@ -246,12 +246,35 @@ def test_a_threshold_holds_until_the_model_is_loaded_again(site, broker):
     serve(site, broker, ["*"], steps)
 
 
-def test_snapshots_are_refused_until_something_takes_them(site, broker):
+def test_a_picture_is_made_when_it_is_asked_for_and_only_then(site, broker):
+    def pictures():
+        waiting = [broker.retained.get() for _ in range(broker.retained.qsize())]
+        return [payload[:3] for suffix, payload in waiting if suffix == "source/s/snapshot"]
+
     def steps(operator):
-        assert operator.ask("snapshot", source="s")["error"] == "config_error"
+        for _ in range(2):
+            for _ in range(5):
+                operator.next_result()
+            assert pictures() == []
+            answer = operator.ask("snapshot", source="s")
+            assert (answer["status"], answer["topic"]) == ("ok", "edgert/here/source/s/snapshot")
+            for _ in range(5):
+                operator.next_result()
+            assert pictures() == [b"\xff\xd8\xff"]
         operator.ask("drain")
 
-    serve(site, broker, ["*"], steps)
+    report = serve(site, broker, ["snapshot:s", "snapshot:once", "drain"], steps)
+    assert report["sinks"]["broker.pictures"]["sent"] == 2
+
+
+def test_nobody_takes_pictures_of_what_has_no_place_for_them(site, broker):
+    def steps(operator):
+        answer = operator.ask("snapshot", source="s")
+        assert answer["error"] == "config_error"
+        assert answer["message"].startswith("No sink publishes pictures: one with sparkplug")
+        operator.ask("drain")
+
+    serve(site, broker, ["*"], steps, TABLES + 'sparkplug = { group = "g" }\n')
 
 
 def test_without_the_table_nothing_is_heard(site, broker):

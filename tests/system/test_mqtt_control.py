@@ -40,7 +40,7 @@ def pipeline(site, broker, protocol="auto"):
     return site.write(
         f'[sources.door]\nuri = "{noise(2)}"\nloop = true\nfps = 50\nmodels = ["mean"]\n'
         f'[sinks.broker]\ntype = "mqtt"\nport = {broker.port}\nprotocol = "{protocol}"\nretry_min_s = 0.1\n'
-        '[control]\nallow = ["ping", "drain", "pause:door", "reload"]\nper_minute = 6000\n'
+        '[control]\nallow = ["ping", "drain", "pause:door", "reload", "snapshot"]\nper_minute = 6000\n'
     )
 
 
@@ -87,6 +87,10 @@ def test_a_node_is_paused_reloaded_and_drained(site, broker, protocol):
         with Service(pipeline(site, broker, protocol)) as service:
             service.wait_ready()
             wait_heard(subscriber)
+            topic = ask(subscriber, "snapshot", source="door")["topic"]
+            if not (picture := [m for m in subscriber.messages if m.topic == topic]):
+                picture = [subscriber.wait_for(lambda m: m.topic == topic)]
+            assert (topic, picture[0].payload[:2]) == (PREFIX + "source/door/snapshot", b"\xff\xd8")
             assert ask(subscriber, "pause", source="door", id="p1") == {
                 "status": "ok",
                 "message": "",

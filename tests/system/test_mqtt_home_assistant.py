@@ -63,7 +63,8 @@ def test_a_service_is_discovered_shows_pictures_and_is_announced_again(broker, p
         assert entities(subscriber.wait_for(lambda m: m.topic == CONFIG)) == entities(config)
         subscriber.publish("edgert/here/cmd/snapshot", b'{"source": "door"}')
         answer = subscriber.wait_for(lambda m: m.topic == "edgert/here/cmd/snapshot/answer")
-        assert json.loads(answer.payload)["status"] == "ok"
+        body = json.loads(answer.payload)
+        assert (body["status"], body["topic"]) == ("ok", "edgert/here/source/door/snapshot")
         assert service.stop() == 0
     with Subscriber(broker.port) as newcomer:
         assert newcomer.wait_for(lambda m: m.topic == CONFIG).retain

@@ -15,7 +15,9 @@ import threading
 import msgspec
 import pytest
 
+from edgert.cli import main
 from edgert.exit_codes import ExitCode
+from edgert.listen import roll_call
 from edgert.listen.run import Bounds, listen
 from edgert.listen.target import Asked, read_target
 from tests.fakes.broker import Amqtt, Certificates, Mosquitto, Subscriber, password_file
@@ -215,6 +217,30 @@ def test_tls(tmp_path):
     assert "(does it want --tls?)" in plain.stderr
 
 
+@pytest.mark.parametrize("kind", [Mosquitto, Amqtt])
+def test_a_broker_without_tls_is_said_with_what_to_try(tmp_path, kind):
+    with kind(tmp_path) as broker:
+        done = edgert("listen", "--tls", "--port", broker.port)
+    assert (done.returncode, done.stdout) == (ExitCode.OUTSIDE, "")
+    assert "cannot be reached: the other side does not answer in TLS: " in done.stderr
+    assert done.stderr.endswith("(is this its port for TLS? Try --port 8883, or no --tls)\n")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_a_node_that_is_not_there_is_said_with_those_that_are(broker, monkeypatch, capsys, arguments):
+    with Subscriber(broker.port, "edgert/o/birth") as sender:
+        for node in "po":
+            sender.publish(f"edgert/{node}/birth", BIRTH, retain=True)
+        sender.wait_payload("edgert/o/birth", BIRTH)
+    monkeypatch.setattr(roll_call, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(roll_call, "ANSWERS_S", 0.5)
+    assert main(["listen", "--port", str(broker.port), "--node", "nobody", "--seconds", "2", *arguments]) == 0
+    heard = capsys.readouterr()
+    assert heard.err == ("edgert: nothing is heard of node 'nobody' below edgert/; nodes seen there: o, p\n")
+    assert "was born" not in heard.out
+    assert '"nodes":[]' in heard.out or "0 results" in heard.out
+
+
 def test_a_terminal_is_left_as_it_was(broker):
     reader, terminal = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
@@ -270,6 +296,9 @@ class Kept:
 
     def link_changed(self, link, now):
         self.links.append(link.is_connected)
+
+    def notice(self, text):
+        self.calls.append(text)
 
     def heard(self, received, event, now):
         self.events.append((event.kind, event.subject.name, event.text))

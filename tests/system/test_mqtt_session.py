@@ -14,6 +14,7 @@ from paho.mqtt.properties import Properties
 from edgert.publish.mqtt import PahoSession
 from edgert.publish.options import MqttOptions
 from edgert.publish.session import Attempt, Message
+from edgert.publish.ticket import Ticket
 from edgert.publish.waker import Waker
 from tests.fakes.broker import Mosquitto, Subscriber, free_port
 from tests.fakes.log_watch import LogWatch
@@ -125,7 +126,7 @@ def test_properties_arrive(broker, tmp_path):
                 "t/a",
                 b"%d" % number,
                 qos=1,
-                result=result,
+                ticket=Ticket(number, result),
                 content_type="application/json",
                 expiry_s=600,
                 correlation=b"\0id",

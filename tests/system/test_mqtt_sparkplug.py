@@ -18,6 +18,7 @@ from edgert.publish.mqtt import PahoSession
 from edgert.publish.options import MqttOptions
 from edgert.publish.payload import ResultEncoder
 from edgert.publish.sparkplug import REBIRTH, SparkplugDialect
+from edgert.publish.ticket import Ticket
 from tests.fakes.broker import Mosquitto, Subscriber
 from tests.fakes.sparkplug_host import Host, encode_command
 
@@ -40,16 +41,26 @@ class Feed:
     def put(self, result):
         self._results.append(result)
 
-    def next_message(self, connected_mono_ns):
+    def connected(self, connected_mono_ns, inflight):
+        self._connected_ns = connected_mono_ns
+
+    def next_message(self):
         if not self._ready and self._results:
             result = self._results.popleft()
-            historical = result.captured_mono_ns < connected_mono_ns
+            historical = result.captured_mono_ns < self._connected_ns
             self._ready.extend(self._dialect.result(result, historical=historical, qos=self._qos))
+            self._ready[-1].ticket = Ticket(0, result)
         return self._ready.popleft() if self._ready else None
+
+    def next_stored(self):
+        return None
+
+    def stored_due_s(self):
+        return None
 
     def take_back(self, messages):
         self._ready.clear()
-        self._results.extendleft(message.result for message in reversed(messages))
+        self._results.extendleft(message.ticket.result for message in reversed(messages))
 
     @property
     def is_midway(self):

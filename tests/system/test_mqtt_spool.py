@@ -5,6 +5,7 @@ The broker is a real mosquitto; what it has acknowledged is read on the wire. Ea
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -254,10 +255,34 @@ def test_while_the_broker_takes_everything_nothing_is_written(tmp_path, broker, 
         assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("results.spool*")} == before
 
 
-def test_a_stop_while_the_broker_is_away_loses_nothing(tmp_path, broker, wire):
+def test_a_stop_while_the_broker_is_away_loses_nothing_and_says_what_is_left(tmp_path, broker, wire):
     broker.kill()
-    with spooling(tmp_path, wire.port) as node:
-        node.send(500)
+    with LogWatch() as log:
+        with spooling(tmp_path, wire.port) as node:
+            node.send(500)
+        said = [text for text in log.warnings() if " left" in text]
+    assert len(said) == 1
+    assert f"500 results are left, on disk in {tmp_path / 'results.spool'}" in said[0]
     broker.start()
     with spooling(tmp_path, wire.port):
         wait_until(lambda: len(set(keys(list(wire.acknowledged)))) == 500, "Not all came.")
+
+
+def test_stored_results_come_evenly_and_one_at_a_time(tmp_path, broker, wire):
+    per_s, stored = 200, 1000
+    broker.kill()
+    with spooling(tmp_path, wire.port) as node:
+        node.send(stored)
+    broker.start()
+    counts = []
+    with spooling(tmp_path, wire.port, spool={"replay_per_s": per_s}):
+        wait_until(lambda: wire.published, "Nothing came.")
+        due = time.monotonic()
+        while len(wire.published) < stored * 0.9:
+            due += 0.25
+            time.sleep(max(0.0, due - time.monotonic()))
+            counts.append(len(wire.published))
+        wait_until(lambda: len(set(keys(list(wire.acknowledged)))) == stored, "Not all came.")
+    steps = [after - before for before, after in itertools.pairwise(counts)]
+    assert max(steps) <= 0.25 * per_s * 1.3
+    assert sorted(steps)[len(steps) // 2] == pytest.approx(0.25 * per_s, rel=0.15)

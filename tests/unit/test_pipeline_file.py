@@ -497,3 +497,64 @@ def test_two_sinks_with_the_same_topics_are_a_problem(site):
 def test_a_filter_of_what_is_not_there_is_a_problem(site, key):
     with pytest.raises(ConfigError, match=rf"sinks.l.filter.{key}: 'nope' is none; there are"):
         site.load(DOOR_TEXT + f'[sinks.l]\ntype = "lines"\nfilter = {{ {key} = ["nope"] }}\n')
+
+
+SSD_SETTINGS = '[decode]\nkind = "ssd"\nboxes = "boxes"\nscores = "scores"\n'
+SSD_DOOR = '[sources.door]\nuri = "replay:noise"\nmodels = ["noop", "ssd"]\n'
+
+
+@pytest.fixture
+def label_problems(site):
+    """Return a function that returns what is wrong with a filter, beside a model with these labels."""
+
+    def label_problems(chosen, labels="person\nbicycle\n", decode=SSD_SETTINGS):
+        settings = decode + ('[labels]\nfile = "labels.txt"\n' if labels else "")
+        site.add("ssd", store.ssd_model(), config=SSD_CONFIG, settings=settings, labels=labels)
+        return problems(site, SSD_DOOR + f'[sinks.l]\ntype = "lines"\nfilter = {{ {chosen} }}\n')
+
+    return label_problems
+
+
+@pytest.mark.parametrize(
+    ("chosen", "hint"),
+    [
+        ('labels = ["person", "bycicle"]', "'bycicle' is none of noop, ssd; did you mean 'bicycle'?"),
+        ('labels = ["whale"]', "'whale' is none of noop, ssd; there are 2 labels"),
+        ('labels = ["1"]', "'1' is none of noop, ssd; there are 2 labels"),
+        ('labels = ["person"], models = ["noop"]', "'person' is none of noop; there are 0 labels"),
+    ],
+)
+def test_a_filter_of_a_label_that_nobody_finds_is_a_problem(label_problems, chosen, hint):
+    assert label_problems(chosen) == [f"sinks.l.filter.labels: {hint}"]
+
+
+def test_a_filter_of_a_label_that_a_model_finds_is_none(label_problems):
+    assert label_problems('labels = ["person", "2"]') == []
+    assert label_problems('labels = ["0", "1"]', labels="") == []
+
+
+def test_labels_of_a_model_that_is_wrong_are_not_looked_at(label_problems):
+    [problem] = label_problems('labels = ["whale"]', decode="[decode]\nkind = 1\n")
+    assert "filter" not in problem
+
+
+# Where a spool lies
+
+
+def spool_problems(site, place):
+    text = f'[sinks.m]\ntype = "mqtt"\nqos = 1\nspool = {{ path = "{place}" }}\n'
+    before = sorted(site.folder.rglob("*"))
+    found = problems(site, GOOD + text)
+    assert {*site.folder.rglob("*")} - {*before} <= {site.folder / "pipeline.toml"}
+    return found
+
+
+def test_a_spool_may_be_in_folders_that_are_not_there_yet(site):
+    assert spool_problems(site, "a/b/c.db") == []
+
+
+def test_a_spool_that_cannot_be_made_is_a_problem(site):
+    (site.folder / "file").write_text("")
+    [problem] = spool_problems(site, "file/b/c.db")
+    assert problem.startswith("sinks.m: Sink m: spool.path ")
+    assert problem.endswith(f"/file/b/c.db: {site.folder}/file is a file; expected a folder")

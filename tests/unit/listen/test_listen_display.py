@@ -8,6 +8,7 @@ import os
 import pytest
 
 from edgert.listen.display import Lines, Screen
+from edgert.listen.json_lines import JsonLines
 from edgert.listen.link import LinkState
 from edgert.listen.watch import Watch
 from edgert.publish.session import Received
@@ -78,6 +79,19 @@ def test_it_fits_the_terminal(watch, out, terminal):
     assert all(len(line.removesuffix("\x1b[K")) < 30 for line in lines)
 
 
+def test_a_notice_stands_where_the_nodes_would_be(watch, out, terminal):
+    terminal(40, 24)
+    screen = Screen(out, has_color=False)
+    screen.tick(watch, at(0))
+    screen.notice("nothing is heard of node 'n' below edgert/; no other")
+    screen.tick(watch, at(0.1))
+    assert "no node was heard yet" in out.getvalue().split(HOME)[1]
+    assert "nothing is heard of node 'n' below edg…" in out.getvalue().split(HOME)[2]
+    hear(screen, watch, Received("edgert/n/state", b"ready"), at(0.2))
+    screen.tick(watch, at(0.2))
+    assert "nothing is heard" not in out.getvalue().split(HOME)[3]
+
+
 def test_a_screen_gives_the_terminal_back_once(watch, out, terminal):
     screen = Screen(out, has_color=False)
     screen.close()
@@ -145,3 +159,9 @@ def test_the_summary_of_a_log_is_never_narrow(watch, out):
     Lines(out).summarize(watch, 1.0, at(1))
     assert "n" * 60 in out.getvalue()
     assert "late" in out.getvalue()
+
+
+@pytest.mark.parametrize("kind", [Lines, JsonLines])
+def test_a_notice_goes_to_standard_error(out, capsys, kind):
+    kind(out).notice("nothing is heard")
+    assert (out.getvalue(), capsys.readouterr().err) == ("", "edgert: nothing is heard\n")

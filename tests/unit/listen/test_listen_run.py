@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
 
 import pytest
 
 from edgert.listen.command import EXAMPLES
 from edgert.listen.counts import Instant
-from edgert.listen.interrupt import Interrupt
 from edgert.listen.run import Bounds, follow
 from edgert.listen.watch import Watch
 from edgert.publish.session import Received
@@ -32,13 +29,16 @@ class FakeLink:
         self.waited_s.append(timeout_s)
         self._clock.advance(int(timeout_s * 1e9))
         if not self._batches:
-            self._stop.is_asked = True
+            self._stop.was_asked = True
             return []
         return self._batches.pop(0)
 
 
 class FakeStop:
-    is_asked = False
+    was_asked = False
+
+    def is_asked(self):
+        return self.was_asked
 
     def fileno(self):
         return 99
@@ -97,19 +97,6 @@ def test_it_ends_when_its_time_is_up(run):
 def test_other_topics_are_not_shown(run):
     _, display, _ = run([[Received("edgert/n/stats", b"{}")]])
     assert display.heard_seqs == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_asks_for_the_end_and_a_second_one_ends_at_once(number):
-    before = signal.getsignal(number)
-    with Interrupt() as interrupt:
-        assert not interrupt.is_asked
-        os.kill(os.getpid(), number)
-        assert interrupt.is_asked
-        assert os.read(interrupt.fileno(), 8) == b"\0"
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-    assert signal.getsignal(number) == before
 
 
 def test_the_columns_are_explained():

@@ -116,7 +116,8 @@ def test_what_is_wrong_is_said(pipeline, arguments, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--password-file", "p"], "the command line.*password_file needs a user"),
+        (["--password-file", "p"], "^--password-file needs --user$"),
+        (["--root", "a/+"], r"^--root a/\+: topic root '\+' contains"),
         (["--port", "70000"], "the command line: port = 70000"),
         (["--sink", "x"], "--sink x: is for a pipeline file"),
         (["no/such.toml"], "no/such.toml: no such file"),
@@ -125,6 +126,12 @@ def test_what_is_wrong_is_said(pipeline, arguments, said):
 def test_so_it_is_without_a_file(arguments, said):
     with pytest.raises(ConfigError, match=said):
         target(*arguments)
+
+
+def test_a_password_needs_a_user_of_the_file_or_the_command_line(pipeline):
+    assert target(pipeline(FILE), "--password-file", "p").broker.user == "cam"
+    with pytest.raises(ConfigError, match=r"^--password-file needs --user$"):
+        target(pipeline('node = "n"\n' + SECOND), "--password-file", "p")
 
 
 def test_a_file_without_a_broker_says_so(pipeline):

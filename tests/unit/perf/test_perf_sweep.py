@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
-import pytest
-
-from edgert.perf.interrupt import Interrupt
 from edgert.perf.measure import Sample, figures_of
 from edgert.perf.options import Level
 from edgert.perf.sweep import best_of, sweep
@@ -62,24 +57,3 @@ def test_when_no_level_is_within_the_limit_there_is_no_best():
 def test_an_interrupted_sweep_keeps_what_it_has():
     assert [each.level.value for each in run([1, 2])] == [1, 2]
     assert run([]) == []
-
-
-# Ctrl-C
-
-
-def test_the_first_signal_asks_and_the_second_ends():
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with Interrupt() as interrupt:
-        assert not interrupt.is_asked()
-        signal.raise_signal(signal.SIGINT)
-        assert interrupt.is_asked()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-
-
-def test_handlers_are_put_back_after_an_error():
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(RuntimeError), Interrupt():
-        raise RuntimeError
-    assert signal.getsignal(signal.SIGINT) is before

@@ -68,7 +68,7 @@ def test_nothing_is_said_before_it_is_known_what():
 def test_the_announcement_is_retained():
     (message,) = make().update(SOURCES, LABELS)
     assert (message.topic, message.payload) == discovery("porch", PREFIX, SOURCES, LABELS, OPTIONS, "1.0")
-    assert (message.qos, message.is_retained, message.result) == (1, True, None)
+    assert (message.qos, message.is_retained, message.ticket) == (1, True, None)
 
 
 def test_what_is_known_already_is_not_said_again():

@@ -14,13 +14,19 @@ from edgert.frames.result import Result, Tensors
 from edgert.publish import connector as module
 from edgert.publish.backoff import Backoff
 from edgert.publish.connection import MqttConnection
+from edgert.publish.connector import LOOK_UP_S
 from edgert.publish.dialect import NativeDialect
 from edgert.publish.options import MqttOptions
 from edgert.publish.payload import ResultEncoder
 from edgert.publish.session import Limits, Message, Received
+from edgert.publish.ticket import Ticket
 from tests.fakes.mqtt_session import TIMEOUT_S, FakeBroker, FakeSession, refusal
 
 RESULT = Result("porch", 0, "m", 1, 0, 1, 1, 1, Tensors({}))
+
+
+def make_message(payload, qos=0):
+    return Message("edgert/n/r", payload, qos, ticket=Ticket(1, RESULT))
 
 
 class FakeFeed:
@@ -30,14 +36,32 @@ class FakeFeed:
         self.waiting = deque()
         self.is_closed = False
         self.became = {}
-        self.connected_ns = []
+        self.stored = deque()  # lists of messages, each of one result
+        self.midway = deque()
+        self.due_s = 0.0  # for the next of them
+        self.connections = []  # when each began, and what it allows
         self.taken_back = []
 
-    def next_message(self, connected_mono_ns):
-        self.connected_ns.append(connected_mono_ns)
+    def connected(self, connected_mono_ns, inflight):
+        self.connections.append((connected_mono_ns, inflight))
+
+    def next_message(self):
+        if self.midway:
+            return self.midway.popleft()
         return self.waiting.popleft() if self.waiting else None
 
-    is_midway = False
+    def next_stored(self):
+        if not self.stored or self.due_s:
+            return None
+        self.midway.extend(self.stored.popleft())
+        return self.midway.popleft()
+
+    def stored_due_s(self):
+        return self.due_s if self.stored else None
+
+    @property
+    def is_midway(self):
+        return bool(self.midway)
 
     def take_back(self, messages):
         self.taken_back.append([message.payload for message in messages])
@@ -52,8 +76,8 @@ class FakeFeed:
             self._note(self.waiting.popleft(), "discarded")
 
     def handed_over(self, message):
-        if not message.is_counted:
-            message.is_counted = True
+        if not message.ticket.is_counted:
+            message.ticket.is_counted = True
             self._note(message, "sent")
 
     def acknowledged(self, message):
@@ -118,7 +142,7 @@ class Setup:
 
     def send(self, *payloads, qos=0):
         for payload in payloads:
-            self.feed.waiting.append(Message("edgert/n/r", payload, qos, result=RESULT))
+            self.feed.waiting.append(make_message(payload, qos))
         self.connection.wake()
 
     def close(self, timeout_s=TIMEOUT_S):
@@ -249,7 +273,9 @@ def test_results_are_told_when_the_connection_began(setup):
     setup.broker.wait_for(lambda: setup.broker.session)
     setup.send(b"2")
     setup.broker.wait_payloads(b"1", b"2")
-    assert len(set(setup.feed.connected_ns)) == 2
+    (first_ns, _), (second_ns, inflight) = setup.feed.connections
+    assert first_ns < second_ns
+    assert inflight == setup.broker.limits.inflight == 20
 
 
 def test_what_was_not_acknowledged_is_sent_again_and_counted_once(setup):
@@ -623,6 +649,7 @@ def test_the_next_broker_is_tried_at_once(make_setup, caplog):
     setup.broker.absent = {"a", "b"}
     setup.open()
     assert setup.broker.hosts == ["a", "b", "::1"]
+    setup.broker.wait_for(lambda: setup.broker.pumps)
     assert [record.getMessage() for record in caplog.records] == [
         "Sink m: MQTT broker a:1883: cannot be reached: Connection refused",
         "Sink m: MQTT broker b:2000: cannot be reached: Connection refused",
@@ -689,3 +716,117 @@ def test_closing_that_is_late_asks_no_further_broker(make_setup):
     setup.broker.wait_for(lambda: setup.broker.hosts)
     setup.close(timeout_s=0.05)
     assert set(setup.broker.hosts) == {"a"}
+
+
+# Stored results
+
+
+def store(setup, *results):
+    """Let the feed have stored results, each some payloads."""
+    setup.feed.stored.extend([make_message(payload, qos=1) for payload in payloads] for payloads in results)
+    setup.connection.wake()
+
+
+def test_live_results_go_first_together_and_then_stored_ones_alone(setup):
+    setup.open()
+    setup.broker.block(True)
+    setup.send(b"1", b"2", qos=1)
+    store(setup, [b"s1"], [b"s2"])
+    setup.broker.block(False)
+    setup.broker.wait_payloads(b"1", b"2", b"s1", b"s2")
+    corks = [(is_corked, payloads) for is_corked, payloads in setup.broker.corks if payloads]
+    assert corks == [(False, [b"1", b"2"])]  # and none after
+
+
+def test_between_two_stored_results_it_looks_for_live_ones(setup):
+    setup.open()
+    setup.broker.block(True)
+    store(setup, [b"s1"], [b"s2"], [b"s3"])
+
+    class Eager(deque):
+        """Each time that a stored result is taken, a live one comes."""
+
+        def popleft(self):
+            setup.feed.waiting.append(make_message(b"live"))
+            return super().popleft()
+
+    setup.feed.stored = Eager(setup.feed.stored)
+    setup.broker.block(False)
+    setup.broker.wait_payloads(b"s1", b"live", b"s2", b"live", b"s3", b"live")
+
+
+def test_what_belongs_to_a_stored_result_goes_with_it(setup):
+    setup.open()
+    setup.broker.block(True)
+    store(setup, [b"birth 1", b"s1"], [b"s2"])
+    setup.connection.answer("reply", b"yes")
+    setup.broker.block(False)
+    setup.broker.wait_payloads(b"yes", b"birth 1", b"s1", b"s2")
+
+
+def test_without_room_the_rest_of_a_stored_result_comes_before_all_else(make_setup):
+    setup = make_setup()
+    setup.broker.limits = Limits(inflight=1)
+    setup.broker.acknowledges = False
+    setup.open()
+    store(setup, [b"birth 1", b"s1"], [b"s2"])
+    setup.broker.wait_payloads(b"birth 1")
+    setup.send(b"1", qos=1)
+    setup.connection.answer("reply", b"yes")
+    setup.broker.acknowledge()
+    setup.broker.wait_payloads(b"birth 1", b"s1", b"yes", b"1", b"s2")
+
+
+def test_it_wakes_when_a_stored_result_is_due(setup):
+    setup.feed.due_s = 0.123
+    setup.open()
+    setup.broker.block(True)
+    store(setup, [b"s1"])
+    setup.broker.block(False)
+    setup.broker.wait_for(lambda: 0.123 in setup.broker.pumps)
+    assert setup.broker.payloads() == []
+    setup.feed.due_s = 0.0  # by then; nobody wakes it
+    setup.broker.wait_payloads(b"s1")
+
+
+@pytest.mark.parametrize("reason", ["blocked", "window"])
+def test_a_stored_result_that_is_due_and_has_no_room_is_waited_for_without_haste(make_setup, reason):
+    setup = make_setup()
+    setup.broker.limits = Limits(inflight=1)
+    setup.broker.acknowledges = False
+    setup.open()
+    if reason == "blocked":
+        setup.broker.block(True)
+    else:
+        setup.send(b"1", qos=1)
+        setup.broker.wait_payloads(b"1")
+    store(setup, [b"s1"])
+    setup.broker.deliver("x")
+    before = len(setup.broker.pumps)
+    threading.Event().wait(0.2)
+    assert len(setup.broker.pumps) - before <= 4
+    assert setup.broker.pumps[-1] == LOOK_UP_S
+    setup.broker.block(False)
+    setup.broker.acknowledge()
+    setup.broker.wait_for(lambda: b"s1" in setup.broker.payloads())
+
+
+def test_after_the_farewell_no_stored_result_comes(setup):
+    setup.broker.acknowledges = False
+    setup.open()
+    closer = threading.Thread(target=setup.close)
+    closer.start()
+    setup.broker.wait_payloads(b"disconnected")
+    store(setup, [b"s1"])
+    setup.broker.acknowledge()
+    closer.join(TIMEOUT_S)
+    assert setup.broker.payloads() == [b"disconnected"]
+    assert setup.connection.has_parted
+
+
+def test_it_says_whether_it_parted_from_a_broker(make_setup):
+    setup = make_setup(retry_min_s=600.0, retry_max_s=600.0)
+    setup.broker.is_up = False
+    setup.connection.open()
+    setup.close()
+    assert not setup.connection.has_parted

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
+from pathlib import Path
 
 import pytest
 
 from edgert.errors import ConfigError
-from edgert.publish.credentials import Secret, distrust, read_secret, tls_context
+from edgert.publish.credentials import NoTlsError, Secret, read_secret, tls_context, tls_fault
 from edgert.publish.options import TlsOptions
 
 
@@ -130,15 +133,56 @@ def test_tls_by_key_accepts_nobody_without_the_key(tmp_path):
         (64, "IP address mismatch", "connect to an address that it has"),
     ],
 )
-def test_distrust_says_what_to_look_at(code, text, hint):
+def test_a_fault_of_a_certificate_says_what_to_look_at(code, text, hint):
     error = ssl.SSLCertVerificationError()
     error.verify_code, error.verify_message = code, text
-    assert distrust(error).startswith(
+    assert tls_fault(error).startswith(
         f"certificate verify failed: {text} (of the broker's certificate; {hint}"
     )
 
 
-def test_distrust_for_another_reason_is_said_as_it_is():
+def test_another_fault_of_a_certificate_is_said_as_it_is():
     error = ssl.SSLCertVerificationError()
     error.verify_code, error.verify_message = 99, "something else"
-    assert distrust(error) == "certificate verify failed: something else"
+    assert tls_fault(error) == "certificate verify failed: something else"
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", None], ids=["text", "end", "reset"]
+)
+def test_a_peer_that_speaks_no_tls_is_told_from_one_that_is_not_trusted(answer):
+    context = tls_context(TlsOptions(), Path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = threading.Thread(target=answer_once, args=(listener, answer))
+        peer.start()
+        with socket.create_connection(listener.getsockname()) as plain, pytest.raises(NoTlsError) as raised:
+            context.wrap_socket(plain, server_hostname="localhost")
+        peer.join()
+    assert tls_fault(raised.value, "which port?").startswith("the other side does not answer in TLS: ")
+    assert tls_fault(raised.value, "which port?").endswith(" (which port?)")
+
+
+def answer_once(listener, answer):
+    """Read what the client says, and answer; None: reset the connection."""
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(1)
+        if answer is not None:
+            connection.recv(65_536)
+            connection.sendall(answer)
+
+
+def test_an_alert_is_an_answer_in_tls(monkeypatch):
+    alert = ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca")
+    alert.reason = "TLSV1_ALERT_UNKNOWN_CA"
+
+    def refuse(*_):
+        raise alert
+
+    monkeypatch.setattr(ssl.SSLSocket, "do_handshake", refuse)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(ssl.SSLError) as raised:
+        tls_context(TlsOptions(), Path).wrap_socket(ours, server_hostname="localhost")
+    assert raised.value is alert
+    assert "unknown ca" in tls_fault(raised.value, "which port?")
+    assert "which port?" not in tls_fault(raised.value, "which port?")

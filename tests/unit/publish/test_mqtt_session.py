@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 import pytest
 
 from edgert.errors import ConfigError, SinkError
 from edgert.frames.result import Result, Tensors
-from edgert.publish.mqtt import PahoSession
-from edgert.publish.options import MqttOptions
+from edgert.publish.mqtt import NODE, PahoSession
+from edgert.publish.options import MqttOptions, TlsOptions
+from edgert.publish.reasons import TlsFailedError
+from edgert.publish.role import Remedies, Role
 from edgert.publish.session import Attempt, BrokerRefusedError, Limits, Message, Received
+from edgert.publish.ticket import Ticket
 from edgert.publish.waker import Waker
 
-RESULT = Result("porch", 0, "m", 1, 0, 1, 1, 1, Tensors({}))
+TICKET = Ticket(1, Result("porch", 0, "m", 1, 0, 1, 1, 1, Tensors({})))
 TIMEOUT_S = 10.0
 FOR_EVER_S = 1e6
 WILL = Message("edgert/n/state", b"lost", qos=1, is_retained=True)
@@ -32,9 +36,13 @@ class Peer:
         self.socket = None
 
     def accept(self):
+        self.accept_any()
+        return self.receive()
+
+    def accept_any(self):
+        """Accept a connection, whatever it says."""
         self.socket, _ = self.listener.accept()
         self.socket.settimeout(TIMEOUT_S)
-        return self.receive()
 
     def send(self, data):
         self.socket.sendall(data)
@@ -69,9 +77,9 @@ class Line:
         self.sessions = []
         self.resolve = tmp_path.joinpath
 
-    def session(self, version="5", **options):
-        attempt = Attempt(version, "127.0.0.1", self.peer.port, WILL)
-        session = PahoSession(MqttOptions(**options), attempt, "edgert-n-1", self.resolve)
+    def session(self, version="5", will=WILL, role=NODE, **options):
+        attempt = Attempt(version, "127.0.0.1", self.peer.port, will)
+        session = PahoSession(MqttOptions(**options), attempt, "edgert-n-1", self.resolve, role)
         self.sessions.append(session)
         return session
 
@@ -362,8 +370,8 @@ def test_an_empty_topic_is_refused_and_the_connection_stays(line):
 def test_topics_of_results_are_sent_once_and_then_as_a_number(line, qos):
     session = line.connected(ACCEPTED_5_ALIASES)
 
-    def sent(topic, result=RESULT):
-        session.publish(Message(topic, b"p", qos=qos, result=result))
+    def sent(topic, ticket=TICKET):
+        session.publish(Message(topic, b"p", qos=qos, ticket=ticket))
         body = line.peer.receive()[2:]
         size = 2 + int.from_bytes(body[:2], "big")
         return body[2:size], body[size + (2 if qos else 0) : -1]
@@ -379,16 +387,16 @@ def test_topics_of_results_are_sent_once_and_then_as_a_number(line, qos):
 def test_topics_stay_whole_if_the_option_says_so(line):
     session = line.connected(ACCEPTED_5_ALIASES, topic_alias=False)
     for _ in range(2):
-        session.publish(Message("a", b"p", result=RESULT))
+        session.publish(Message("a", b"p", ticket=TICKET))
         assert line.peer.receive()[2:] == b"\0\x01a\0p"
 
 
 def test_a_topic_that_was_refused_has_no_number(line):
     session = line.connected(ACCEPTED_5_ALIASES)
     for _ in range(2):
-        session.publish(Message("a/+", b"p", result=RESULT))
+        session.publish(Message("a/+", b"p", ticket=TICKET))
     assert len(session.take_settled()) == 2
-    session.publish(Message("a", b"p", result=RESULT))
+    session.publish(Message("a", b"p", ticket=TICKET))
     assert line.peer.receive()[2:] == b"\0\x01a\x03\x23\0\x01p"
 
 
@@ -449,6 +457,59 @@ def test_a_filter_that_is_none_is_refused_and_the_others_are_asked_for(line):
     session.subscribe(["a#", "b"])
     assert session.take_refused_filters() == [("a#", "Invalid subscription filter.")]
     assert line.peer.receive().endswith(b"\0\x01b\x01")
+
+
+def test_a_subscription_of_another_qos_is_complete_when_the_broker_has_said_so(line):
+    session = line.connected()
+    session.subscribe(["a"], qos=0)
+    assert not session.is_subscribed()
+    asked = line.peer.receive()
+    assert asked.endswith(b"\0\x01a\0")
+    line.peer.send(b"\x90\x04" + asked[2:4] + b"\0\0")
+    line.pump(session, session.is_subscribed)
+    assert session.take_refused_filters() == []
+
+
+def test_a_filter_can_be_given_back(line):
+    session = line.connected()
+    session.unsubscribe("a")
+    packet = line.peer.receive()
+    assert (packet[0], packet[-3:]) == (0xA2, b"\0\x01a")
+
+
+def test_who_has_no_will_leaves_none(line):
+    line.session("3.1.1", will=Message("", b"")).connect()
+    packet = line.peer.accept()
+    assert packet[9] == 0b0000_0010  # clean session
+    assert packet[12:] == b"\0\x0aedgert-n-1"
+
+
+def test_a_role_says_how_much_the_broker_may_send_and_how_much_is_read_at_once(line):
+    session = line.session(role=Role(receive_maximum=7, receive_bytes=4096, packets_at_once=2))
+    session.connect()
+    assert line.peer.accept()[12:21] == bytes([8, 0x21, 0, 7, 0x27, 0, 0, 16, 0])
+    line.peer.send(ACCEPTED_5 + b"".join(b"\x30\x05\0\x01a\0" + bytes([n]) for n in range(5)))
+    counts = []
+    line.pump(session, lambda: counts.append(len(session.take_received())) or sum(counts) == 5)
+    assert max(counts) == 2
+
+
+def test_remedies_are_in_the_words_of_the_role(line):
+    session = line.session("3.1.1", role=Role(remedies=Remedies(tls="try --tls")))
+    session.connect()
+    line.peer.accept()
+    line.peer.socket.close()
+    assert str(line.end(session)).endswith(" (try --tls)")
+
+
+def test_a_broker_without_tls_is_told_with_what_to_try(line):
+    peer = threading.Thread(target=lambda: (line.peer.accept_any(), line.peer.socket.close()))
+    peer.start()
+    with pytest.raises(
+        TlsFailedError, match=r"^cannot be reached: the other .* \(is this its port for TLS\?"
+    ):
+        line.session(tls=TlsOptions()).connect()
+    peer.join()
 
 
 def test_a_subscription_after_the_end_shows_at_the_next_pump(line):

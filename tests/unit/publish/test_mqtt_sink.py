@@ -9,9 +9,11 @@ import pytest
 
 from edgert.publish.dialect import NativeDialect
 from edgert.publish.mqtt_sink import MqttSink
-from edgert.publish.options import MqttOptions
+from edgert.publish.options import MqttOptions, SpoolOptions
 from edgert.publish.payload import ResultEncoder
 from edgert.publish.session import Limits
+from edgert.publish.spool import Spool
+from edgert.publish.spool_file import SpoolFile
 from tests.fakes.mqtt_session import TIMEOUT_S, FakeBroker
 
 
@@ -24,10 +26,14 @@ def broker():
 def make_sink(broker):
     sinks = []
 
-    def make(**options):
+    def make(spool_path=None, **options):
         values = {"retry_min_s": 0.001, "retry_max_s": 0.002, **options}
         dialect = NativeDialect("edgert/n/", ResultEncoder("n", "b"))
-        sink = MqttSink("m", MqttOptions(**values), "edgert/n/", dialect, broker.open_session)
+        spool = None
+        if spool_path is not None:
+            values["spool"] = SpoolOptions(flush_s=0.05)
+            spool = Spool("m", SpoolFile(spool_path, 1_000_000), values["spool"], "b")
+        sink = MqttSink("m", MqttOptions(**values), "edgert/n/", dialect, broker.open_session, spool)
         sinks.append(sink)
         return sink
 
@@ -142,3 +148,74 @@ def test_its_announcer_is_the_connection(make_sink, broker):
     sink.open()
     sink.announcer.publish_state("ready")
     broker.wait_for(lambda: broker.retained.get("edgert/n/state") == b"ready")
+
+
+WARNINGS_AT_END = {
+    False: "Sink m: 3 results are left, and lost: the broker cannot be reached, and there is no spool",
+    True: "Sink m: 3 results are left, on disk in {path}; they follow after the next start",
+}
+
+
+def left(records, level="WARNING"):
+    return [r.getMessage() for r in records if " left" in r.getMessage() and r.levelname == level]
+
+
+@pytest.mark.parametrize("has_spool", [False, True])
+def test_a_stop_while_the_broker_is_away_says_what_is_left_and_where(
+    make_sink, broker, make_result, caplog, tmp_path, has_spool
+):
+    caplog.set_level("INFO")
+    broker.is_up = False
+    path = tmp_path / "spool"
+    sink = make_sink(qos=1, spool_path=path if has_spool else None)
+    sink.open()
+    for seq in range(3):
+        sink.send(make_result(seq))
+    sink.close(TIMEOUT_S)
+    sink.close(TIMEOUT_S)
+    assert left(caplog.records) == [WARNINGS_AT_END[has_spool].format(path=path)]
+
+
+@pytest.mark.parametrize("has_spool", [False, True])
+def test_a_stop_that_leaves_nothing_says_nothing(make_sink, broker, make_result, caplog, tmp_path, has_spool):
+    sink = make_sink(qos=1, spool_path=tmp_path / "spool" if has_spool else None)
+    sink.open()
+    sink.send(make_result())
+    sink.close(TIMEOUT_S)
+    assert left(caplog.records) == []
+    assert len([message for message in broker.received if not message.is_retained]) == 1
+
+
+def test_what_is_still_stored_at_a_usual_stop_is_no_warning(make_sink, broker, make_result, caplog, tmp_path):
+    caplog.set_level("INFO")
+    broker.acknowledges = False
+    sink = make_sink(qos=1, spool_path=tmp_path / "spool")
+    sink.open()
+    broker.wait_for(lambda: broker.session)
+    sink.send(make_result())
+    broker.wait_for(lambda: broker.received)
+    sink.close(1.0)
+    assert left(caplog.records) == []
+    assert left(caplog.records, "INFO") == [
+        f"Sink m: 1 results are left, on disk in {tmp_path / 'spool'}; they follow after the next start"
+    ]
+
+
+def test_stored_results_have_half_of_the_window_that_the_broker_gave(
+    make_sink, broker, make_result, tmp_path
+):
+    broker.is_up = False
+    first = make_sink(qos=1, spool_path=tmp_path / "spool")
+    first.open()
+    for seq in range(20):
+        first.send(make_result(seq))
+    first.close(TIMEOUT_S)
+    broker.is_up, broker.acknowledges, broker.limits = True, False, Limits(inflight=6)
+    sink = make_sink(qos=1, max_inflight=1000, spool_path=tmp_path / "spool")
+    sink.open()
+    broker.wait_for(lambda: len(broker.received) >= 3)
+    sink.send(make_result(100, captured_mono_ns=time.monotonic_ns()))
+    broker.wait_for(lambda: len(broker.received) >= 4)
+    assert [json.loads(payload)["seq"] for payload in broker.payloads()] == [0, 1, 2, 100]
+    broker.acknowledge()
+    broker.wait_for(lambda: len(broker.received) == 21)

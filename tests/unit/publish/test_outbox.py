@@ -8,6 +8,7 @@ from edgert.frames.result import Result, Tensors
 from edgert.publish import outbox as module
 from edgert.publish.outbox import MAX_BREAKS, Outbox, survivors
 from edgert.publish.session import Message
+from edgert.publish.ticket import Ticket
 
 RESULT = Result("porch", 0, "m", 1, 0, 1, 1, 1, Tensors({}))
 
@@ -122,17 +123,18 @@ def test_what_a_connection_left_unfinished_goes_first_on_the_next_in_order(outbo
 
 def test_only_results_and_answers_survive():
     retained = Message("state", b"ready", qos=1, is_retained=True)
-    result, answer = Message("r", b"1", result=RESULT), Message("reply", b"2", qos=1, is_kept=True)
+    result, answer = Message("r", b"1", ticket=Ticket(1, RESULT)), Message("reply", b"2", qos=1, is_kept=True)
     assert survivors([retained, result, Message("stats", b"s"), answer], 0.1) == ([result, answer], None)
     assert survivors([retained], 0.1) == ([], None)
 
 
 def test_a_message_that_ends_every_connection_is_given_up():
-    poison, innocent = Message("r", b"poison", result=RESULT), Message("r", b"innocent", result=RESULT)
+    poison = Message("r", b"poison", ticket=Ticket(1, RESULT))
+    innocent = Message("r", b"innocent", ticket=Ticket(2, RESULT))
     for _ in range(MAX_BREAKS - 1):
         assert survivors([poison, innocent], 0.1) == ([poison, innocent], None)
     assert survivors([poison, innocent], 0.1) == ([innocent], poison)
-    assert innocent.breaks == 0
+    assert (poison.ticket.breaks, innocent.ticket.breaks) == (MAX_BREAKS, 0)
 
 
 def test_a_value_of_which_only_the_newest_counts_takes_the_place_of_one_that_waits(outbox):
@@ -160,7 +162,7 @@ def test_a_birth_is_made_for_each_connection(outbox):
 
 def test_a_message_that_was_long_in_flight_did_not_end_the_connection():
     """A link that is bad takes a while to be noticed; five of these are no reason to give a result up."""
-    message = Message("r", b"1", qos=1, result=RESULT)
+    message = Message("r", b"1", qos=1, ticket=Ticket(1, RESULT))
     for _ in range(3 * MAX_BREAKS):
         assert survivors([message], 6.0) == ([message], None)
 

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from edgert.errors import ConfigError
-from edgert.publish.factory import check_sink, open_sink, open_tap
-from edgert.publish.options import LinesOptions, MqttOptions, TapOptions, TlsOptions
+from edgert.publish.factory import check_sink, open_pictures, open_sink, open_tap
+from edgert.publish.home_assistant import HomeAssistantOptions
+from edgert.publish.options import LinesOptions, MqttOptions, SparkplugOptions, TapOptions, TlsOptions
 from edgert.stats import LiveCount
 
 CLOSED_PORT = 1  # nothing listens on tcpmux; an absent broker is no error
@@ -126,3 +127,39 @@ def test_a_library_is_imported_only_if_its_sink_is_configured():
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, check=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+class Announcing:
+    """A sink that can retain."""
+
+    announcer = object()
+
+
+@pytest.mark.parametrize(
+    ("options", "takes_orders", "wants_first"),
+    [
+        (MqttOptions(home_assistant=HomeAssistantOptions()), False, True),
+        (MqttOptions(home_assistant=HomeAssistantOptions()), True, True),
+        (MqttOptions(home_assistant=HomeAssistantOptions(camera=False)), True, False),
+        (MqttOptions(), True, False),
+    ],
+)
+def test_pictures_are_published_now_and_then_or_when_asked_for(options, takes_orders, wants_first):
+    pictures = open_pictures("m", options, "n", Announcing(), takes_orders=takes_orders)
+    assert pictures.name == "m.pictures"
+    assert pictures.wants("door", 1) is wants_first
+    assert pictures.take_next("door") == "edgert/n/source/door/snapshot"
+    assert pictures.wants("door", 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "takes_orders"),
+    [
+        (MqttOptions(), False),
+        (MqttOptions(home_assistant=HomeAssistantOptions(camera=False)), False),
+        (MqttOptions(sparkplug=SparkplugOptions(group="g")), True),
+        (LinesOptions(), True),
+    ],
+)
+def test_where_pictures_have_no_place_there_are_none(options, takes_orders):
+    assert open_pictures("m", options, "n", Announcing(), takes_orders=takes_orders) is None

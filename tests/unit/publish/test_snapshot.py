@@ -84,6 +84,14 @@ def test_a_frame_that_made_no_picture_makes_the_next_one_wanted():
     snapshots.give_back("never taken")
 
 
+def test_pictures_that_are_only_asked_for_are_taken_once_each_time():
+    snapshots = Snapshots(HomeAssistantOptions(), only_asked=True)
+    assert not snapshots.wants("a", 10**18)
+    snapshots.give_back("a")
+    assert not snapshots.wants("b", 1)
+    assert [snapshots.wants("a", now) for now in (2, 3, 10**18)] == [True, False, False]
+
+
 def test_of_many_threads_that_ask_at_once_one_gets_the_picture():
     snapshots, start, taken = Snapshots(HomeAssistantOptions()), threading.Barrier(8), []
 

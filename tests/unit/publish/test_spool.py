@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 import pytest
 
 from edgert.errors import SinkError
 from edgert.publish import spool as module
+from edgert.publish import spool_rows
 from edgert.publish.options import SpoolOptions
 from edgert.publish.spool import Spool
 from edgert.publish.spool_file import SANE_UTC_NS, SpoolFile
@@ -31,7 +33,7 @@ class Rig:
     def open(self, boot="boot-1"):
         self.file = SpoolFile(self._folder / "spool", self._max_bytes)
         options = SpoolOptions(flush_s=0.05)
-        self.spool = Spool("test", self.file, options, boot, lambda: NOW_NS, lambda: 10**18)
+        self.spool = Spool("test", self.file, options, boot, lambda: NOW_NS)
         self.next_number = self.spool.open()
 
     def again(self):
@@ -63,7 +65,8 @@ class Rig:
 
     def settled(self, count):
         """Wait until so many results are on disk."""
-        wait_for(lambda: not self.spool._pending and not self.spool._done and self.file.count == count)
+        backlog = self.spool._backlog
+        wait_for(lambda: not self.spool._pending and not backlog.to_delete() and self.file.count == count)
 
 
 def wait_for(condition):
@@ -120,10 +123,12 @@ def test_what_was_not_acknowledged_comes_again_on_the_next_connection(rig):
     rig.spool.begin_replay()
     first = rig.tickets(4)
     rig.spool.done(first[0].number)
-    rig.spool.end_replay()
+    rig.spool.end_replay([])
     assert rig.spool.take() is None
     rig.spool.begin_replay()
-    assert rig.take(9) == list(range(1, 10))
+    again = rig.tickets(9)
+    assert [ticket.result.seq for ticket in again] == list(range(1, 10))
+    assert again[:3] == first[1:]  # not restored again, and what is known of them is kept
 
 
 def test_a_result_that_was_handed_in_late_is_not_passed_over(rig):
@@ -292,7 +297,7 @@ def test_a_row_that_is_no_result_is_counted_and_removed(rig):
     rig.open()
     rig.spool.begin_replay()
     assert rig.take(1) == [1]
-    wait_for(lambda: rig.file.count == 1)
+    wait_for(lambda: rig.spool.take() is None and rig.file.count == 1)
     assert rig.spool.statistics().dropped == {"damaged": 1}
 
 
@@ -313,3 +318,111 @@ def test_nothing_is_written_while_there_is_nothing_to_write(rig, tmp_path):
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     time.sleep(0.3)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
+
+
+def full(tmp_path, make_result):
+    """Return a rig whose disk is full of results, on a connection, and how many there are."""
+    rig = Rig(tmp_path, make_result, max_bytes=2000)
+    rig.put(*range(100))
+    wait_for(lambda: rig.spool.statistics().stored == 100)
+    rig.spool.begin_replay()
+    wait_for(lambda: rig.spool.has_next(1))
+    return rig, rig.file.count
+
+
+def put_and_wait(rig, *seqs):
+    stored = rig.spool.statistics().stored + len(seqs)
+    rig.put(*seqs)
+    wait_for(lambda: rig.spool.statistics().stored == stored and not rig.spool._pending)
+    time.sleep(0.02)  # and counted
+
+
+def test_what_the_budget_takes_while_it_is_read_ahead_is_not_sent(tmp_path, make_result):
+    rig, kept = full(tmp_path, make_result)
+    put_and_wait(rig, 100, 101, 102)
+    assert rig.spool.statistics().dropped == {"over_budget": 103 - kept}
+    assert rig.take(kept) == list(range(103 - kept, 103))
+    rig.spool.close(TIMEOUT_S)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_what_the_budget_takes_while_it_is_in_flight_is_lost_only_with_the_connection(
+    tmp_path, make_result, breaks
+):
+    rig, kept = full(tmp_path, make_result)
+    in_flight = rig.tickets(2)
+    put_and_wait(rig, 100, 101, 102)
+    assert rig.spool.statistics().dropped == {"over_budget": 103 - kept - 2}
+    if not breaks:
+        for ticket in in_flight:
+            rig.spool.done(ticket.number)
+    rig.spool.end_replay([])
+    rig.spool.begin_replay()
+    assert rig.take(kept) == list(range(103 - kept, 103))
+    rig.spool.close(TIMEOUT_S)
+    assert rig.spool.statistics().dropped == {"over_budget": 103 - kept - (0 if breaks else 2)}
+
+
+def test_reading_ahead_forces_no_write(rig, monkeypatch):
+    rig.put(*range(1000))
+    rig.settled(1000)
+    rig.spool._flush_ns = 10**12
+    rig.spool.begin_replay()
+    rig.tickets(1)
+    deletions = []
+    monkeypatch.setattr(rig.file, "delete", deletions.append)
+    for ticket in rig.tickets(999):
+        rig.spool.done(ticket.number)
+    assert deletions == []
+
+
+def test_results_are_restored_by_who_takes_them(rig, monkeypatch):
+    restored = []
+    usual = spool_rows.restore_result
+
+    def restore(data, *clocks):
+        restored.append(threading.current_thread())
+        return usual(data, *clocks)
+
+    monkeypatch.setattr(spool_rows, "restore_result", restore)
+    rig.put(1, 2, 3)
+    rig.settled(3)
+    rig.spool.begin_replay()
+    wait_for(lambda: rig.spool.has_next(1))
+    assert restored == []
+    rig.take(2)
+    assert restored == [threading.current_thread()] * 2
+
+
+def test_it_says_when_there_is_something_to_take(rig):
+    told = threading.Event()
+    rig.spool.on_ahead = told.set
+    rig.spool.begin_replay()
+    rig.put(1, 2)
+    assert told.wait(TIMEOUT_S)
+    assert rig.spool.has_next(1)
+    rig.take(1)
+    assert not rig.spool.has_next(1)  # as many as that are in flight
+    assert rig.spool.has_next(2)
+
+
+def test_an_unstorable_result_is_counted_once_also_while_the_disk_fails(rig, monkeypatch):
+    attempts = []
+
+    def fail(rows):
+        attempts.append(len(rows))
+        raise SinkError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.file, "append", fail)
+        rig.spool.put([rig.ticket(1), rig.ticket(2, output=None)])
+        wait_for(lambda: len(attempts) >= 3)
+    rig.settled(1)
+    assert set(attempts) == {1}
+    assert rig.spool.statistics().dropped == {"unstorable": 1}
+
+
+def test_closing_says_how_many_are_left(rig):
+    rig.put(*range(50))
+    assert rig.spool.close(TIMEOUT_S) == 50
+    assert rig.spool.close(TIMEOUT_S) == 0
