@@ -16,7 +16,7 @@ class ExitCode(IntEnum):
     CONFIG = 2  # a file, option or address is wrong; starting again will not help
     MODEL = 3  # a model cannot be loaded as it is in the store
     DEVICE = 4  # the device failed or has no memory left
-    OUTSIDE = 5  # a source or receiver outside edgert failed in a way that ended a command
+    OUTSIDE = 5  # a source or receiver outside edgert failed, or another process has the files just now
     WORK_LOST = 6  # a stop was forced, or work was still in flight when its time was up
 
 

@@ -54,7 +54,11 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
 
 def _add_inputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--batch", type=_sizes, default=(), metavar="1,4,8", help="a profile for each, for batches up to it"
+        "--batch",
+        type=_sizes,
+        default=(),
+        metavar="1,4,8",
+        help="a profile for each, for batches up to it; default: config.pbtxt's max_batch_size, or 4",
     )
     group.add_argument(
         "--shapes",

@@ -1,26 +1,40 @@
-"""INT8 from a calibration cache, for versions of TensorRT that have calibrators (10.x and older).
+"""INT8 ranges that TensorRT 10 and older find, or take from a cache, while they build.
 
 Surface-tested only: the classes were made with real bindings, no engine was built with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
+from edgert.build.progress import BuildProgress
 from edgert.errors import ConfigError
-from edgert.execute.tensorrt_calibrator import open_calibrator
+from edgert.execute.tensorrt_bindings import Bindings
+from edgert.execute.tensorrt_calibrator import Calibrator, open_calibrator
 from edgert.models.calibration_cache import CalibrationCache, read_calibration_cache
+from edgert.models.tensor_spec import TensorSpec
+
+# Opens what a build calibrates with, until it has ended. It is told the inputs with the shapes to calibrate
+# with, and cancels the progress if its frames end early, as the builder would go on with what it has.
+OpenCalibrator = Callable[[Bindings, Sequence[TensorSpec], BuildProgress], AbstractContextManager[Calibrator]]
 
 
-def open_cached_calibrator(module: Any, file: Path) -> Any:
-    """Return the runtime's calibrator that only reads `file`. Raises ConfigError if it is no whole cache."""
-    try:
-        cache = read_calibration_cache(file)
-    except ConfigError as error:
-        raise ConfigError(f"--calibration-cache {error}") from error
-    return open_calibrator(module, cache.algorithm, CachedFeed(file, cache))
+def calibrator_of_cache(file: Path) -> OpenCalibrator:
+    """Return what opens a calibrator that only reads `file`; opening raises ConfigError if it is no cache."""
+
+    @contextmanager
+    def opened(
+        bindings: Bindings, _inputs: Sequence[TensorSpec], progress: BuildProgress
+    ) -> Iterator[Calibrator]:
+        try:
+            cache = read_calibration_cache(file)
+        except ConfigError as error:
+            raise ConfigError(f"--calibration-cache {error}") from error
+        yield open_calibrator(bindings.module, cache.algorithm, CachedFeed(file, cache), progress.cancel)
+
+    return opened
 
 
 class CachedFeed:

@@ -11,6 +11,7 @@ import numpy as np
 from edgert.build.matching import DetectionMatch
 from edgert.build.options import Precision
 from edgert.decode.decoder import Decoder
+from edgert.frames.matching import TensorMatch, match_tensors
 from edgert.frames.placement import Placement
 from edgert.frames.result import Array, Classes, Detections, Output
 
@@ -148,21 +149,23 @@ class _TensorTally:
     """The worst of each output."""
 
     def __init__(self) -> None:
-        self._worst: dict[str, OutputMatch] = {}
+        self._worst: dict[str, TensorMatch] = {}
 
     def add(self, old: Outputs, new: Outputs) -> None:
         for name, reference in old.items():
             value = new.get(name)
             if value is None or value.shape != reference.shape:
                 continue  # rows that were left out, or come in another order
-            match = match_output(name, reference, value)
+            match = match_tensors(reference, value)
             worst = self._worst.get(name, match)
-            self._worst[name] = OutputMatch(
-                name, min(worst.cosine, match.cosine), max(worst.relative_error, match.relative_error)
+            self._worst[name] = TensorMatch(
+                min(worst.cosine, match.cosine), max(worst.relative_error, match.relative_error)
             )
 
     def matches(self) -> tuple[OutputMatch, ...]:
-        return tuple(self._worst.values())
+        return tuple(
+            OutputMatch(name, worst.cosine, worst.relative_error) for name, worst in self._worst.items()
+        )
 
 
 class _DecodedTally:
@@ -188,20 +191,6 @@ class _DecodedTally:
             found = self._detections
             return Agreement("detections", found.share, found.compared, found.score_difference)
         return None
-
-
-def match_output(name: str, reference: Array, value: Array) -> OutputMatch:
-    """Compare two tensors of one shape."""
-    if np.array_equal(reference, value, equal_nan=True):
-        return OutputMatch(name, 1.0, 0.0)
-    old, new = (array.astype(np.float64).ravel() for array in (reference, value))
-    if not np.isfinite(old).all() or not np.isfinite(new).all():
-        return OutputMatch(name, 0.0, float("inf"))
-    lengths = float(np.linalg.norm(old) * np.linalg.norm(new))
-    largest = float(np.abs(old).max(initial=0.0))
-    difference = float(np.abs(old - new).max(initial=0.0))
-    cosine = min(float(old @ new) / lengths, 1.0) if lengths else 0.0
-    return OutputMatch(name, cosine, difference / largest if largest else difference)
 
 
 def _problems(outputs: Sequence[OutputMatch], agreement: Agreement | None, limits: Limits) -> list[str]:

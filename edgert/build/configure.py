@@ -6,26 +6,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgert.build.calibration import open_cached_calibrator
 from edgert.build.network import ParsedNetwork
 from edgert.build.options import BuildOptions
 from edgert.build.shapes import Profile
-from edgert.errors import ConfigError, DeviceError
+from edgert.disk import replace_file
+from edgert.errors import ConfigError, DeviceError, ModelError
+from edgert.execute.tensorrt_calibrator import Calibrator
 
 
-def configure(parsed: ParsedNetwork, options: BuildOptions, profiles: Sequence[Profile], monitor: Any) -> Any:
-    """Return an IBuilderConfig. Raises ConfigError, DeviceError for what the builder refuses.
+def configure(
+    parsed: ParsedNetwork,
+    options: BuildOptions,
+    profiles: Sequence[Profile],
+    monitor: Any,
+    calibrator: Calibrator | None = None,
+) -> Any:
+    """Return an IBuilderConfig. Raises ConfigError, DeviceError, ModelError for what the builder refuses.
 
     Of TensorRT itself only names and order of the calls were tried, as it needs a GPU; TensorRT-RTX was run.
     """
     trt, config = parsed.bindings.module, parsed.builder.create_builder_config()
     config.progress_monitor = monitor
-    for profile in profiles:
-        _add_profile(parsed, config, profile)
+    added = [_add_profile(parsed, config, profile) for profile in profiles]
     if options.workspace_mb is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb << 20)
     if parsed.bindings.has_precision_flags:
         _set_precision(parsed, config, options)
+    if calibrator is not None:
+        _set_calibrator(parsed, config, calibrator, added)
     if options.version_compatible:
         _set_version_compatible(trt, config, options)
     if options.hardware_compatibility != "none":
@@ -42,21 +50,20 @@ def configure(parsed: ParsedNetwork, options: BuildOptions, profiles: Sequence[P
 
 def save_timing_cache(config: Any, file: Path) -> None:
     """Write what the builder has timed; a reader sees the old cache or the new one. Raises ConfigError."""
-    partial = file.with_name(f".{file.name}.partial")
     try:
-        partial.write_bytes(config.get_timing_cache().serialize())
-        partial.replace(file)
+        replace_file(file, config.get_timing_cache().serialize())
     except OSError as error:
         raise ConfigError(f"--timing-cache {file}: cannot be written: {error.strerror}") from error
 
 
-def _add_profile(parsed: ParsedNetwork, config: Any, profile: Profile) -> None:
+def _add_profile(parsed: ParsedNetwork, config: Any, profile: Profile) -> Any:
     added = parsed.builder.create_optimization_profile()
     for name, shapes in profile.items():
         added.set_shape(name, shapes.minimum, shapes.optimum, shapes.maximum)
     if config.add_optimization_profile(added) < 0:
         stated = {name: [*map(list, (s.minimum, s.optimum, s.maximum))] for name, s in profile.items()}
         raise ConfigError(f"{parsed.bindings.title} refuses the profile {stated}; give other --shapes")
+    return added
 
 
 def _set_precision(parsed: ParsedNetwork, config: Any, options: BuildOptions) -> None:
@@ -66,8 +73,15 @@ def _set_precision(parsed: ParsedNetwork, config: Any, options: BuildOptions) ->
         config.set_flag(flags.FP16)
     if options.precision == "int8":
         config.set_flag(flags.INT8)
-        if options.calibration_cache is not None:
-            config.int8_calibrator = open_cached_calibrator(parsed.bindings.module, options.calibration_cache)
+
+
+def _set_calibrator(
+    parsed: ParsedNetwork, config: Any, calibrator: Calibrator, profiles: Sequence[Any]
+) -> None:
+    """Calibrate; inputs that vary have the best shapes of the first profile then."""
+    config.int8_calibrator = calibrator
+    if profiles and not config.set_calibration_profile(profiles[0]):
+        raise ModelError(f"{parsed.bindings.title} refuses to calibrate with its first profile")
 
 
 def _set_version_compatible(trt: Any, config: Any, options: BuildOptions) -> None:
@@ -95,8 +109,8 @@ def _set_compute(parsed: ParsedNetwork, config: Any, capabilities: Sequence[str]
     known = {f"{name[2:-1]}.{name[-1]}": kind for name, kind in kinds.__members__.items() if name[:2] == "SM"}
     if unknown := [capability for capability in capabilities if capability not in known]:
         raise ConfigError(
-            f"--compute {unknown[0]}: {parsed.bindings.title} builds for {', '.join(known)}. "
-            "Without --compute the engine is for all that it supports"
+            f"--compute {unknown[0]}: expected one or more of {','.join(known)}, for which "
+            f"{parsed.bindings.title} can build. Leave it out to build for all that it supports"
         )
     config.num_compute_capabilities = len(capabilities)
     for index, capability in enumerate(capabilities):

@@ -57,7 +57,8 @@ def _check_precision(file: OnnxFile, options: BuildOptions) -> None:
             f"{file.path}: --precision {options.precision}, but the graph is quantized (it has Q/DQ nodes). "
             "Give --precision int8, or the model before it was quantized"
         )
-    if options.precision == "int8" and not file.is_quantized and options.calibration_cache is None:
+    is_calibrated = options.calibration_cache is not None or options.calibrator is not None
+    if options.precision == "int8" and not file.is_quantized and not is_calibrated:
         raise ConfigError(
             f"{file.path}: --precision int8, but the graph is not quantized. Give a model with Q/DQ "
             "nodes, or, with TensorRT 10, --calibration-cache"

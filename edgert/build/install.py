@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from edgert.disk import sync_folder, write_file
 from edgert.errors import BusyError, ConfigError, ModelError
 from edgert.models.manifest import MANIFEST_SUFFIX
 from edgert.models.store import ModelStore, ModelVersion, wrong_with
@@ -52,7 +53,7 @@ class Draft:
     def write_plan(self, content: bytes | memoryview) -> None:
         """Write the engine, down to the disk. Raises ConfigError."""
         with told_of(self.plan_file):
-            _write_durably(self.plan_file, content)
+            write_file(self.plan_file, content)
 
     def add_beside(self, name: str, content: bytes) -> bool:
         """Write a file of the model's folder unless it is there already; return whether it was written."""
@@ -63,15 +64,15 @@ class Draft:
             for folder in reversed(Path(name).parents[:-1]):
                 _make_folder(self.model_folder / folder, self._undo)
             self._undo.callback(path.unlink, missing_ok=True)
-            _write_durably(path, content)
+            write_file(path, content)
         return True
 
     def activate(self) -> ModelVersion:
         """Make it a version, from one moment to the next. Raises ConfigError."""
         with told_of(self.model_folder):
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
             self.folder.rename(self.model_folder / str(self.number))
-            _sync_folder(self.model_folder)
+            sync_folder(self.model_folder)
         self.is_active = True
         self._undo.pop_all()
         return self.version
@@ -130,7 +131,7 @@ def roll_back(store: Path, model: str) -> RollBack:
     target = newest.folder.with_name(f"{newest.number}{ROLLED_BACK}")
     with told_of(entry.folder), _locked(entry.folder):
         newest.folder.rename(target)
-        _sync_folder(entry.folder)
+        sync_folder(entry.folder)
     return RollBack(model, newest.number, before.number, target.name)
 
 
@@ -203,18 +204,3 @@ def _number_of(path: Path) -> int:
     """Return the number of a version's folder, also of one that is partial or rolled back; else 0."""
     match = _NUMBERED.fullmatch(path.name)
     return int(match[1]) if match and path.is_dir() else 0
-
-
-def _write_durably(path: Path, content: bytes | memoryview) -> None:
-    with path.open("wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,6 +10,7 @@ import msgspec
 from edgert.build.shapes import Profile
 from edgert.errors import ConfigError
 from edgert.execute.tensorrt_bindings import Bindings, TensorRTRuntime
+from edgert.models.calibration_cache import Algorithm
 
 Precision = Literal["fp32", "fp16", "int8"]
 HardwareCompatibility = Literal["none", "same_compute_capability", "ampere_plus"]
@@ -49,6 +50,7 @@ class BuildOptions(msgspec.Struct, frozen=True, kw_only=True):
     hardware_compatibility: HardwareCompatibility = "none"
     timing_cache: Path | None = None
     calibration_cache: Path | None = None
+    calibrator: Algorithm | None = None  # TensorRT calibrates with it while it builds; its frames come apart
     dla_core: int | None = None
     reduction: Reduction | None = None
     compute: tuple[str, ...] = ()  # capabilities such as 8.6; empty: the runtime's own choice

@@ -5,20 +5,31 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from edgert.build.calibration import OpenCalibrator
 from edgert.build.configure import configure, save_timing_cache
 from edgert.build.describe import EngineFacts
 from edgert.build.network import ParsedNetwork
 from edgert.build.onnx_file import OnnxFile
 from edgert.build.options import BuildOptions
 from edgert.build.progress import BuildProgress, open_monitor, run_cancellable
-from edgert.build.shapes import Profile, check_single, fixed_shapes, largest_batch, profiles_for
+from edgert.build.shapes import (
+    Profile,
+    calibration_inputs,
+    check_single,
+    fixed_shapes,
+    largest_batch,
+    profiles_for,
+)
 from edgert.errors import EdgertError, ModelError, OutOfDeviceMemoryError
 from edgert.execute.options import PluginOptions
 from edgert.execute.tensorrt_bindings import Bindings
+from edgert.execute.tensorrt_calibrator import Calibrator
 from edgert.execute.tensorrt_log import EngineLog, Record, explain
 from edgert.execute.tensorrt_plugins import load_plugins
 from edgert.models.manifest import SourceModel
@@ -81,27 +92,38 @@ def parse_model(
     return Job(options, file, parsed, log, profiles, facts)
 
 
-def build_plan(job: Job, progress: BuildProgress) -> BuiltPlan:
+def build_plan(job: Job, progress: BuildProgress, open_calibrator: OpenCalibrator | None = None) -> BuiltPlan:
     """Build the engine. Blocks for seconds to many minutes; Ctrl-C ends it at the builder's next step.
 
     Raises:
         KeyboardInterrupt: it was ended.
         ModelError, OutOfDeviceMemoryError, DeviceError: what the builder says.
+        EdgertError: what the calibrator's frames raised, as it was.
     """
     monitor = open_monitor(job.parsed.bindings.module, progress)
-    config = configure(job.parsed, job.options, job.profiles, monitor)
-    builder, network = job.parsed.builder, job.parsed.network
-    plan = run_cancellable(lambda: builder.build_serialized_network(network, config), progress)
-    if plan is None and progress.is_cancelled:
-        raise KeyboardInterrupt
-    if plan is None:
-        raise explain_build(job.file.path, job.log.records(), job.options, job.parsed.bindings.title)
+    inputs = calibration_inputs(job.facts.inputs, job.profiles)
+    opened = open_calibrator(job.parsed.bindings, inputs, progress) if open_calibrator else nullcontext()
+    with opened as calibrator:
+        config = configure(job.parsed, job.options, job.profiles, monitor, calibrator)
+        plan = _run(job, config, progress, calibrator)
     if job.options.timing_cache is not None:
         save_timing_cache(config, job.options.timing_cache)
     source = SourceModel(job.file.path.name, job.file.sha256)
     version = ".".join(map(str, job.parsed.bindings.version))
     warnings = _warnings(job.log.records())
-    return BuiltPlan(memoryview(plan), source, version, job.profiles, job.facts, warnings)
+    return BuiltPlan(plan, source, version, job.profiles, job.facts, warnings)
+
+
+def _run(job: Job, config: Any, progress: BuildProgress, calibrator: Calibrator | None) -> memoryview:
+    builder, network = job.parsed.builder, job.parsed.network
+    plan = run_cancellable(lambda: builder.build_serialized_network(network, config), progress)
+    if calibrator is not None:
+        calibrator.raise_failure()  # before the plan: it was built from a part of the frames, if at all
+    if plan is None and progress.is_cancelled:
+        raise KeyboardInterrupt
+    if plan is None:
+        raise explain_build(job.file.path, job.log.records(), job.options, job.parsed.bindings.title)
+    return memoryview(plan)
 
 
 def explain_build(file: Path, records: tuple[Record, ...], options: BuildOptions, title: str) -> EdgertError:

@@ -50,9 +50,10 @@ class BuildProgress:
         return self._cancelled
 
     def cancel(self) -> None:
-        """End the build at its next step, which may take a while."""
-        self._cancelled = True
-        self._write(f"\n{self._title}: ends at the builder's next step\n")
+        """End the build at its next step, which may take a while. Allowed again, from any thread."""
+        was_cancelled, self._cancelled = self._cancelled, True
+        if not was_cancelled:
+            self._write(f"\n{self._title}: ends at the builder's next step\n")
 
     def phase_start(self, name: str, parent: str | None, steps: int) -> None:
         """Note that a phase of so many steps begins, inside another one or not."""
@@ -76,7 +77,10 @@ class BuildProgress:
     def phase_finish(self, name: str) -> None:
         """Note that a phase is over. Its part of its parent counts when the parent says so."""
         with self._lock:
-            self._phases.pop(name, None)
+            phase = self._phases.pop(name, None)
+            if phase is self._root:
+                around = [each for each in self._phases.values() if each.parent is None]
+                self._root = around[-1] if around else phase
 
     def fraction(self) -> float:
         """Return how much of the build is done, 0 to 1, as far as the builder's phases tell."""

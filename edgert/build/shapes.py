@@ -75,6 +75,12 @@ def largest_batch(inputs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> 
     return max((min(profile[name].maximum[0] for name in first) for profile in profiles), default=0)
 
 
+def calibration_inputs(inputs: Sequence[TensorSpec], profiles: Sequence[Profile]) -> tuple[TensorSpec, ...]:
+    """Return the inputs as TensorRT calibrates: those that vary with the best shape of the first profile."""
+    best = {name: shapes.optimum for profile in profiles[:1] for name, shapes in profile.items()}
+    return tuple(TensorSpec(spec.name, spec.dtype, best.get(spec.name, spec.shape)) for spec in inputs)
+
+
 def check_single(profiles: Sequence[Profile]) -> None:
     """Raise ConfigError if an input may have more than one shape: the DLA takes no other engines."""
     shapes = [shapes for profile in profiles for shapes in profile.values()]

@@ -121,6 +121,21 @@ def check_fit(target: Target, options: BuildOptions, facts: EngineFacts) -> None
     plan_of(entry, options.runtime).open_decoder(engine_info(options.runtime, facts))
 
 
+def batch_note(target: Target, options: BuildOptions, facts: EngineFacts) -> str:
+    """Say that the engine takes larger batches than config.pbtxt lets the service make; else nothing."""
+    if target.entry is None or not facts.batches:
+        return ""
+    stated = target.entry.config
+    config = complete(stated, facts.inputs, facts.outputs, facts.batches, options.runtime)
+    served = config.max_batch_size or 0
+    if not served or facts.max_batch <= served:
+        return ""
+    return (
+        f"the engine takes batches up to {facts.max_batch}, the service makes none over {served}: raise "
+        f"max_batch_size in {stated.file}"
+    )
+
+
 def plan_of(entry: ModelEntry, runtime: str = "") -> ModelPlan:
     """Return the model's settings, with the runtime that its engine is built for."""
     overrides = {"engine": {"runtime": runtime}} if runtime else {}

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from edgert.build.agreement import as_absence, as_record, compare_version, obstacle
+from edgert.build.calibration import OpenCalibrator, calibrator_of_cache
 from edgert.build.compare import limits_for
-from edgert.build.describe import describe
+from edgert.build.describe import EngineFacts, describe
 from edgert.build.graph import settle_graph
 from edgert.build.install import Draft, drafted, remove_old
 from edgert.build.onnx_file import read_onnx
@@ -19,7 +20,7 @@ from edgert.build.options import BUILDER_OF, BuildOptions, check_options
 from edgert.build.plan import BuiltPlan, build_plan, parse_model
 from edgert.build.progress import BuildProgress
 from edgert.build.report import BuildReport
-from edgert.build.target import Target, check_fit, check_runtime, find_target, plan_of
+from edgert.build.target import Target, batch_note, check_fit, check_runtime, find_target, plan_of
 from edgert.device.board import probe_cuda_driver
 from edgert.device.opened import open_device
 from edgert.errors import ModelError
@@ -28,22 +29,27 @@ from edgert.models.manifest import Manifest, sha256_of, write_manifest
 from edgert.models.store import ModelEntry, ModelStore
 
 
-def build_version(options: BuildOptions) -> BuildReport:
+def build_version(options: BuildOptions, open_calibrator: OpenCalibrator | None = None) -> BuildReport:
     """Build an engine and activate it. Blocks for seconds to many minutes.
+
+    `open_calibrator` goes with `options.calibrator`.
 
     Raises:
         ConfigError: options, model, store and runtime do not fit together.
         ModelError: the model cannot be built, or the engine is too far from it; then nothing has changed.
         DeviceError: there is no GPU where one is needed, or it failed.
+        EdgertError: what the calibrator's frames raised, as it was.
         KeyboardInterrupt: Ctrl-C; nothing has changed.
     """
     started_s = time.monotonic()
     target = find_target(options.store, options.name, options.like)
     check_runtime(target.entry, options)
-    return _install(options, _build(options, target), target, started_s)
+    if options.calibration_cache is not None:
+        open_calibrator = calibrator_of_cache(options.calibration_cache)
+    return _install(options, _build(options, target, open_calibrator), target, started_s)
 
 
-def _build(options: BuildOptions, target: Target) -> BuiltPlan:
+def _build(options: BuildOptions, target: Target, open_calibrator: OpenCalibrator | None) -> BuiltPlan:
     """Build the engine; what the builder needs for it, much of the memory of a board, is free on return."""
     builder = BUILDER_OF[options.runtime]
     bindings = load_bindings(builder, needs_device=builder != "tensorrt_rtx")
@@ -52,7 +58,7 @@ def _build(options: BuildOptions, target: Target) -> BuiltPlan:
     graph = settle_graph(file, options, target.decode, has_precision_flags=bindings.has_precision_flags)
     job = parse_model(options, graph, bindings, target.default_batch, target.plugins)
     check_fit(target, options, job.facts)
-    return build_plan(job, BuildProgress(options.name))
+    return build_plan(job, BuildProgress(options.name), open_calibrator)
 
 
 def _install(options: BuildOptions, plan: BuiltPlan, target: Target, started_s: float) -> BuildReport:
@@ -80,7 +86,7 @@ def _install(options: BuildOptions, plan: BuiltPlan, target: Target, started_s: 
         seconds=round(time.monotonic() - started_s, 1),
         written=written,
         removed=removed,
-        notes=(*_notes(options, target, manifest), *plan.warnings),
+        notes=(*_notes(options, target, manifest, plan.facts), *plan.warnings),
     )
 
 
@@ -136,8 +142,8 @@ def _compare(draft: Draft, entry: ModelEntry, options: BuildOptions) -> dict[str
     return as_record(comparison)
 
 
-def _notes(options: BuildOptions, target: Target, manifest: Manifest) -> list[str]:
-    notes = []
+def _notes(options: BuildOptions, target: Target, manifest: Manifest, facts: EngineFacts) -> list[str]:
+    notes = [note] if (note := batch_note(target, options, facts)) else []
     if not manifest.agreement["made"]:
         words = ("edgert", "build", options.model, "--compare", options.name, "--store", options.store)
         notes.append(f"to compare it later: {shlex.join(map(str, words))} --frames FILE...")

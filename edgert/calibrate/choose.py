@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from edgert.calibrate.cache import thresholds_from_cache
+from edgert.calibrate.asked import cached_thresholds, placement_asked_for
 from edgert.calibrate.compare.comparison import ComparisonFigures
+from edgert.calibrate.compare.ranking import nearest
 from edgert.calibrate.compare.trial import Trial
+from edgert.calibrate.fewest import fewest_layers
 from edgert.calibrate.observe.observation import Observation
 from edgert.calibrate.observe.thresholds import METHODS, Method, threshold
 from edgert.calibrate.progress import StageProgress
-from edgert.calibrate.quantize.layers import matching, weighted_layers
 from edgert.calibrate.quantize.placement import Placement, place
 from edgert.calibrate.quantize.quantizer import Quantizer
 from edgert.calibrate.report.report import MethodReport
 from edgert.calibrate.sample.sample_set import SampleFrame
 from edgert.calibrate.sensitivity import Sensitivity, measure_layers
 from edgert.calibrate.setting import Setting
-from edgert.calibrate.work import WorkFolder
-from edgert.errors import ConfigError, ModelError
-from edgert.models.calibration_cache import read_calibration_cache
+from edgert.calibrate.work import WorkFolder, key_of
+from edgert.models.manifest import sha256_of
 
 FALLBACK: Method = "mse"  # where there is no frame to choose by
 FROM_CACHE = "cache"
-LAYERS_FILE = "layers.state"
+SENSITIVE = "sensitive"
+METHOD_FILE, LAYERS_FILE, CHOICE_FILE = "method.state", "layers.state", "choice.state"
 _SAVE_LAYERS = 8  # measured between two writes
+_SHOWN = 5
 
 Thresholds = Mapping[str, float]
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +48,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chooser:
-    """Makes the choice for one model."""
+    """Makes the choice for one model. What an earlier run has found of it is not looked for again."""
 
     def __init__(
         self,
@@ -58,9 +63,11 @@ class Chooser:
         self._selection = selection
         self._work = work
         self._progress = progress
+        self._options = setting.recipe.options.quantize
+        self._placement, self._kept = placement_asked_for(setting)
         self._quantizer = Quantizer(setting.model, observation.channel_means())
-        path, options = setting.model.file.path, setting.recipe.options
-        self._trial = Trial(path, setting.model.proto, setting.decoder, options.score_min)
+        path, score_min = setting.model.file.path, setting.recipe.options.score_min
+        self._trial = Trial(path, setting.model.proto, setting.decoder, score_min)
 
     @property
     def quantizer(self) -> Quantizer:
@@ -71,101 +78,97 @@ class Chooser:
         """Return what a choice quantizes."""
         return place(self._setting.model.graph(), choice.kept).within(choice.amax)
 
-    def choose(self, key: bytes) -> Choice:
-        """Return thresholds, and the layers that stay in float. Raises ModelError, ConfigError."""
-        kept = dict.fromkeys(self._kept_as_asked(), "asked for")
-        placement = place(self._setting.model.graph(), kept)
-        choice = self._with_method(placement, kept)
-        placement = placement.within(choice.amax)
-        if not placement.layers:
-            raise ModelError(
-                f"{self._setting.model.file.path}: has no layer that could be quantized: none has "
-                "constant weights, or all are to be kept in float."
-            )
-        return self._with_sensitive(placement, choice, key)
+    def choose(self, observed: bytes) -> Choice:
+        """Return thresholds, and the layers that stay in float; `observed` is the observation's key.
 
-    def _kept_as_asked(self) -> list[str]:
-        options, layers = self._setting.recipe.options.quantize, weighted_layers(self._setting.model.graph())
-        for pattern in options.keep:
-            if not any(matching(layers, [pattern], ())):
-                names = ", ".join(layer.name for layer in layers[:3])
-                raise ConfigError(
-                    f"{self._setting.recipe.path}: quantize.keep: no layer is called {pattern!r}; there are "
-                    f"{len(layers)}, such as {names}"
-                )
-        return list(matching(layers, options.keep, options.keep_types))
+        Raises:
+            ConfigError: TensorRT's cache, or the disk.
+            ModelError: a model that was made cannot be run.
+        """
+        options, decode = self._options, self._setting.plan.settings.decode
+        frames = [sample.sha256 for sample in self._selection]
+        score_min = self._setting.recipe.options.score_min
+        cache = sha256_of(self._setting.recipe.file(options.cache)) if options.cache else ""
+        key = key_of(observed, self._kept, options.method, cache, frames, decode, score_min)
+        choice = self._known(METHOD_FILE, key) or self._with_method(key)
+        return self._known(CHOICE_FILE, key_of(key, options)) or self._with_sensitive(choice, key)
 
-    def _with_method(self, placement: Placement, kept: dict[str, str]) -> Choice:
-        options = self._setting.recipe.options.quantize
-        if options.cache is not None:
-            return self._from_cache(placement, kept, options.cache)
-        if options.method != "auto":
-            amax = self._thresholds(placement, options.method)
-            return Choice(method=options.method, amax=amax, kept=kept)
-        if not self._selection:
-            amax = self._thresholds(placement, FALLBACK)
+    def _known(self, name: str, key: bytes) -> Choice | None:
+        return self._work.load(name, key, Choice)
+
+    def _with_method(self, key: bytes) -> Choice:
+        method, cache = self._options.method, self._options.cache
+        if cache is not None:
+            choice = self._from_cache(cache)
+        elif method != "auto":
+            choice = self._by(method)
+        elif self._selection:
+            choice = self._by_best_method()
+        else:
             note = f"There were no frames to choose a method by, so it is {FALLBACK}"
-            return Choice(method=FALLBACK, amax=amax, kept=kept, notes=(note,))
-        return self._best_method(placement, kept)
+            choice = msgspec.structs.replace(self._by(FALLBACK), notes=(note,))
+        self._work.save(METHOD_FILE, key, choice)
+        return choice
 
-    def _best_method(self, placement: Placement, kept: dict[str, str]) -> Choice:
-        thresholds = {method: self._thresholds(placement, method) for method in METHODS}
-        figures = self._tried({m: (placement, amax) for m, amax in thresholds.items()}, "choose thresholds")
-        best = max(METHODS, key=lambda method: figures[method].rank)
+    def _by(self, method: Method) -> Choice:
+        return Choice(method=method, amax=self._thresholds(method), kept=dict(self._kept))
+
+    def _by_best_method(self) -> Choice:
+        choices = {method: self._by(method) for method in METHODS}
+        figures = self._tried({m: (self._placement, c.amax) for m, c in choices.items()}, "choose thresholds")
+        best = nearest(figures)
         tried = tuple(
             MethodReport(method=m, agreement=f.agreement, is_chosen=m == best, figures=f)
             for m, f in figures.items()
         )
-        return Choice(method=best, amax=thresholds[best], kept=kept, tried=tried)
+        return msgspec.structs.replace(choices[best], tried=tried)
 
-    def _from_cache(self, placement: Placement, kept: dict[str, str], name: str) -> Choice:
-        file = self._setting.recipe.file(name)
-        names = {tensor.name for node in self._setting.model.graph().nodes for tensor in node.outputs}
-        names.add(self._setting.model.input_name)
-        found = thresholds_from_cache(
-            read_calibration_cache(file), file, graph=sorted(names), wanted=placement.tensors
-        )
+    def _from_cache(self, name: str) -> Choice:
+        found = cached_thresholds(self._setting, self._placement, name)
         missing = [*found.without_range, *found.without_entry]
-        note = (
-            f"{len(missing)} tensors have no range in {file.name} and stay in float: {', '.join(missing[:5])}"
-        )
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        note = f"{len(missing)} tensors have no range in {Path(name).name} and stay in float: {shown}"
         notes = (note,) if missing else ()
-        return Choice(method=FROM_CACHE, amax=dict(found.thresholds), kept=kept, notes=notes)
+        return Choice(method=FROM_CACHE, amax=dict(found.thresholds), kept=dict(self._kept), notes=notes)
 
-    def _with_sensitive(self, placement: Placement, choice: Choice, key: bytes) -> Choice:
-        """Keep the layers that cost most in float, no more of them than are needed."""
-        options = self._setting.recipe.options.quantize
+    def _with_sensitive(self, choice: Choice, key: bytes) -> Choice:
+        """Keep the layers that cost most in float, no more of them than are needed; `key` is the method's."""
+        options = self._options
         reached = max((each.agreement for each in choice.tried if each.is_chosen), default=0.0)
-        if not options.most_sensitive or not self._selection or reached >= options.agreement_min:
-            return choice
-        errors = self._layer_errors(placement, choice, key)
-        worst = sorted(errors, key=lambda layer: -errors[layer])[: options.most_sensitive]
+        if options.most_sensitive and self._selection and reached < options.agreement_min:
+            placement = self._placement.within(choice.amax)
+            errors = self._layer_errors(placement, choice, key)
+            worst = sorted(errors, key=lambda layer: -errors[layer])[: options.most_sensitive]
+            kept = self._fewest(worst, choice)
+            choice = msgspec.structs.replace(choice, kept=kept, errors=errors)
+        self._work.save(CHOICE_FILE, key_of(key, options), choice)
+        return choice
+
+    def _fewest(self, worst: Sequence[str], choice: Choice) -> dict[str, str]:
+        """Return what is kept: of `worst` only as many as do good."""
+        graph = self._setting.model.graph()
         kept = {
-            str(count): {**choice.kept, **dict.fromkeys(worst[:count], "sensitive")}
+            count: {**choice.kept, **dict.fromkeys(worst[:count], SENSITIVE)}
             for count in range(len(worst) + 1)
         }
-        graph = self._setting.model.graph()
-        placements = {name: place(graph, each).within(choice.amax) for name, each in kept.items()}
-        figures = self._tried(
-            {n: (p, choice.amax) for n, p in placements.items() if p.layers}, "keep layers in float"
-        )
-        enough = [name for name in figures if figures[name].agreement >= options.agreement_min]
-        best = enough[0] if enough else max(figures, key=lambda name: figures[name].rank)
-        return msgspec.structs.replace(choice, kept=kept[best], errors=errors)
+        placements = {count: place(graph, each).within(choice.amax) for count, each in kept.items()}
+        candidates = {count: (each, choice.amax) for count, each in placements.items() if each.layers}
+        figures = self._tried(candidates, "keep layers in float")
+        return kept[fewest_layers(figures, self._options.agreement_min)]
 
     def _layer_errors(self, placement: Placement, choice: Choice, key: bytes) -> dict[str, float]:
+        frames = self._selection[: self._options.sensitivity_frames]
+        key = key_of(key, len(frames))
         errors = self._work.load(LAYERS_FILE, key, dict[str, float]) or {}
-        options = self._setting.recipe.options.quantize
-        tensors = [
-            frame.tensor for frame in self._setting.frames(self._selection[: options.sensitivity_frames])
-        ]
-        model = self._setting.model
-        with self._progress.stage("measure layers", len(placement.layers)) as step:
+        if errors.keys() >= set(placement.layers):
+            return errors
+        model, tensors = self._setting.model, [frame.tensor for frame in self._setting.frames(frames)]
+        with self._progress.stage("measure layers", len(placement.layers)) as stage:
             sensitivity = Sensitivity(model.file.path, model.proto, tensors)
 
             def done() -> None:
-                step()
-                if len(errors) % _SAVE_LAYERS == 0:
+                stage()
+                if stage.done % _SAVE_LAYERS == 0:
                     self._work.save(LAYERS_FILE, key, errors)
 
             measure_layers(sensitivity, self._quantizer, placement, choice.amax, errors, done)
@@ -173,12 +176,13 @@ class Chooser:
         return errors
 
     def _tried(
-        self, candidates: Mapping[str, tuple[Placement, Thresholds]], stage: str
-    ) -> dict[str, ComparisonFigures]:
+        self, candidates: Mapping[Name, tuple[Placement, Thresholds]], stage: str
+    ) -> dict[Name, ComparisonFigures]:
         with self._progress.stage(stage, len(self._selection)) as step:
-            protos = {name: self._quantizer.quantize(*each) for name, each in candidates.items()}
-            return self._trial.run(protos, self._setting.frames(self._selection), step)
+            protos = {str(name): self._quantizer.quantize(*each) for name, each in candidates.items()}
+            figures = self._trial.run(protos, self._setting.frames(self._selection), step)
+        return {name: figures[str(name)] for name in candidates}
 
-    def _thresholds(self, placement: Placement, method: Method) -> dict[str, float]:
+    def _thresholds(self, method: Method) -> dict[str, float]:
         histograms = self._observation.histograms
-        return {tensor: threshold(histograms[tensor], method) for tensor in placement.tensors}
+        return {tensor: threshold(histograms[tensor], method) for tensor in self._placement.tensors}

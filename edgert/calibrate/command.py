@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
-import shutil
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from edgert.calibrate.recipe import Recipe, load_recipe
-from edgert.errors import ConfigError
+from edgert.errors import BusyError, ConfigError
 from edgert.exit_codes import ExitCode
 
 if TYPE_CHECKING:  # onnx only where it is needed
@@ -27,9 +27,7 @@ def run_calibrate(arguments: argparse.Namespace) -> ExitCode:
     recipe = load_recipe(arguments.recipe)
     if arguments.check:
         return _check(recipe)
-    if arguments.fresh:
-        _forget(recipe)
-    return _calibrate(recipe, as_json=arguments.json)
+    return _calibrate(recipe, as_json=arguments.json, is_fresh=arguments.fresh)
 
 
 def check_packages(find: Callable[[str], object] = importlib.util.find_spec) -> None:
@@ -42,11 +40,11 @@ def check_packages(find: Callable[[str], object] = importlib.util.find_spec) -> 
 
 
 def _check(recipe: Recipe) -> ExitCode:
-    from edgert.calibrate.quantize.placement import place  # onnx only where it is needed
+    from edgert.calibrate.fit import check_fit  # onnx only where it is needed
     from edgert.calibrate.setting import open_setting
 
     setting = open_setting(recipe)
-    placement = place(setting.model.graph())
+    placement = check_fit(setting)
     print(
         f"{recipe.path}: fits {setting.model.file.path}: {len(placement.layers)} layers and "
         f"{len(placement.tensors)} tensors can be INT8"
@@ -54,13 +52,20 @@ def _check(recipe: Recipe) -> ExitCode:
     return ExitCode.OK
 
 
-def _calibrate(recipe: Recipe, *, as_json: bool) -> ExitCode:
+def _calibrate(recipe: Recipe, *, as_json: bool, is_fresh: bool) -> ExitCode:
     from edgert.calibrate.progress import StageProgress  # onnx only where it is needed
     from edgert.calibrate.report.report import report_json
     from edgert.calibrate.report.text import report_lines
     from edgert.calibrate.run import calibrate
 
-    outcome = calibrate(recipe, StageProgress(recipe.name))
+    try:
+        outcome = calibrate(recipe, StageProgress(recipe.name), is_fresh=is_fresh)
+    except BusyError as error:
+        print(f"edgert: {error}", file=sys.stderr)
+        return ExitCode.OUTSIDE
+    except KeyboardInterrupt:
+        print(f"edgert: stopped. To go on: edgert calibrate {recipe.path}", file=sys.stderr)
+        raise
     if as_json:
         sys.stdout.write(report_json(outcome.report).decode())
     else:
@@ -71,26 +76,18 @@ def _calibrate(recipe: Recipe, *, as_json: bool) -> ExitCode:
 def _where(outcome: Outcome, recipe: Recipe) -> Iterator[str]:
     from edgert.calibrate.run import INT8_MODEL, REPORT_HTML
 
+    model, engine = outcome.work / INT8_MODEL, recipe.options.engine
     yield f"  report: {outcome.work / REPORT_HTML}"
-    yield f"  model: {outcome.work / INT8_MODEL}"
+    yield f"  model: {model}"
     if outcome.delivered is not None:
         delivered = outcome.delivered
         yield f"  in the store: {delivered.model} {delivered.version}, {delivered.file}"
         yield from (f"  note: {note}" for note in delivered.notes)
     elif outcome.report.problems:
         yield "  NOT in the store: over a limit"
-    elif recipe.options.engine is None:
-        model = outcome.work / INT8_MODEL
-        yield f"  to build it: edgert build {model} --precision int8 --store {recipe.store}"
-
-
-def _forget(recipe: Recipe) -> None:
-    """Remove what an earlier run has made, but nothing that somebody else has put there."""
-    from edgert.calibrate.run import MADE
-
-    for name in MADE:
-        path = recipe.work / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    elif engine is not None:
+        yield "  NOT in the store: engine.activate is false"
+    else:
+        words = ("edgert", "build", model, "--precision", "int8", "--store", recipe.store)
+        like = ("--name", recipe.name, "--like", recipe.options.model)
+        yield f"  to build it: {shlex.join(map(str, (*words, *like)))}"

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from edgert.build.describe import EngineFacts, describe
-from edgert.build.install import drafted, remove_old
-from edgert.build.options import BuildOptions, completed
+from edgert.build.install import drafted
+from edgert.build.options import BUILDER_OF, BuildOptions, completed
+from edgert.build.report import BuildReport, agreement_lines
+from edgert.build.target import Target, check_runtime, find_target, plan_of
 from edgert.build.version import build_version
+from edgert.calibrate.calibrator_route import ALGORITHMS, CalibratorRoute, check_route
 from edgert.calibrate.recipe import InstallOptions, Recipe
-from edgert.calibrate.sample.sample_set import SampleFrame
+from edgert.calibrate.sample.sample_set import SampleFrame, SampleSet
 from edgert.calibrate.setting import Setting
-from edgert.models.runtime import ONNX
-from edgert.models.store import ModelStore
+from edgert.errors import ConfigError
+from edgert.execute.tensorrt_bindings import load_bindings
+from edgert.models.calibration_cache import Algorithm
+from edgert.models.manifest import read_manifest, sha256_of
+from edgert.models.runtime import ONNX, TENSORRT
+from edgert.models.store import ModelEntry
 
 COMPARED_FRAMES = 20  # with which a TensorRT engine is compared with the INT8 model
-DEFAULT_BATCH = 8
 
 
 class Delivered(msgspec.Struct, frozen=True):
@@ -31,38 +38,119 @@ class Delivered(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-def deliver(
-    setting: Setting, options: InstallOptions, int8_model: Path, held_out: Sequence[SampleFrame]
-) -> Delivered:
-    """Build the engine and activate it. Blocks for seconds to many minutes.
+def deliver(setting: Setting, options: InstallOptions, int8_model: Path, samples: SampleSet) -> Delivered:
+    """Build the engine and activate it, unless it is there. Blocks for seconds to many minutes.
 
     Raises:
         ConfigError: the store, or the runtime, does not take it.
         ModelError: it cannot be built, or is too far from the INT8 model; the store is as it was.
         DeviceError: there is no GPU where one is needed, or it failed.
     """
-    if options.runtime == "onnxruntime":
-        return _install(setting, options, int8_model)
     recipe = setting.recipe
-    report = build_version(_build_options(recipe, options, int8_model, held_out))
-    file = Path(report.file)
-    return Delivered(report.model, report.version, report.file, file.stat().st_size, report.notes)
+    if options.calibrator is not None:
+        return _calibrated(setting, options, ALGORITHMS[options.calibrator], samples)
+    if (before := _delivered_before(recipe, options, int8_model)) is not None:
+        return before
+    if options.runtime == "onnxruntime":
+        return _install(setting, int8_model)
+    report = build_version(_build_options(recipe, options, int8_model, samples.held_out))
+    return _as_delivered(report)
 
 
-def _install(setting: Setting, options: InstallOptions, int8_model: Path) -> Delivered:
+def check_delivery(setting: Setting, options: InstallOptions) -> None:
+    """Refuse before frames are taken what could not be delivered. Raises ConfigError, ModelError."""
+    recipe = setting.recipe
+    target = find_target(recipe.store, recipe.name, recipe.options.model)
+    if options.runtime == "onnxruntime":
+        _check_host(recipe, options, target)
+    else:
+        check_route(setting, options)
+        builder = BUILDER_OF[options.runtime]
+        if not any(map(importlib.util.find_spec, (builder, f"{builder}_bindings"))):
+            load_bindings(builder, needs_device=False)  # says what is missing, and how to get it
+        check_runtime(target.entry, _build_options(recipe, options, setting.model.file.path, ()))
+    if target.entry is None and target.like is not None:
+        check_likeness(target.like, options.runtime)
+
+
+def check_likeness(like: ModelEntry, runtime: str) -> None:
+    """Raise ConfigError if a new model for `runtime` cannot take over the settings of `like`."""
+    engine = like.settings.tree.get("engine")
+    if engine is not None and engine.get("runtime") != runtime:
+        raise ConfigError(
+            f"{like.settings.path}: [engine]: the INT8 model takes this file over, and is for {runtime}. "
+            "Leave the table out, as the engine's file tells the runtime; or write the new model's "
+            "edgert.toml yourself"
+        )
+
+
+def _check_host(recipe: Recipe, options: InstallOptions, target: Target) -> None:
+    for name in ("batches", "workspace_mb", "keep_previous"):
+        if getattr(options, name) not in ((), None):
+            raise ConfigError(
+                f"{recipe.path}: engine.{name}: is for engines of TensorRT, not for onnxruntime; leave it out"
+            )
+    if target.entry is None or not target.entry.versions():
+        return
+    runtime = plan_of(target.entry).runtime
+    if runtime != "onnxruntime":
+        raise ConfigError(
+            f"{recipe.path}: engine.name = {recipe.name!r}: that model in {target.entry.folder} is for "
+            f"{runtime}, not onnxruntime; give the INT8 model another name"
+        )
+
+
+def _calibrated(
+    setting: Setting, options: InstallOptions, algorithm: Algorithm, samples: SampleSet
+) -> Delivered:
+    """Let TensorRT 10 or older build from the FP32 model, and calibrate it meanwhile."""
+    route = CalibratorRoute(setting, algorithm, samples.calibration)
+    build = _build_options(setting.recipe, options, setting.model.file.path, samples.held_out)
+    report = build_version(msgspec.structs.replace(build, calibrator=algorithm), route.open)
+    return _as_delivered(report, route.note, *agreement_lines(report.manifest.agreement))
+
+
+def _as_delivered(report: BuildReport, *notes: str) -> Delivered:
+    size_bytes = report.manifest.plan_bytes
+    return Delivered(report.model, report.version, report.file, size_bytes, (*notes, *report.notes))
+
+
+def _install(setting: Setting, int8_model: Path) -> Delivered:
     """Put the model itself into the store, for onnxruntime."""
     recipe, info = setting.recipe, setting.info
-    like = ModelStore(recipe.store).entry(recipe.options.model)
-    max_batch = (like.config.max_batch_size or DEFAULT_BATCH) if info.batches else 0
+    target = find_target(recipe.store, recipe.name, recipe.options.model)
+    max_batch = target.default_batch if info.batches else 0
     content = int8_model.read_bytes()
-    with drafted(recipe.store, recipe.name, ONNX.filename) as draft:
+    name = (target.entry.config.default_model_filename if target.entry else "") or ONNX.filename
+    with drafted(recipe.store, recipe.name, name) as draft:
         draft.write_plan(content)
-        describe(draft, EngineFacts(info.inputs, info.outputs, max_batch), "onnxruntime", like)
+        describe(draft, EngineFacts(info.inputs, info.outputs, max_batch), "onnxruntime", target.like)
         version = draft.activate()
         file = draft.plan_file
-    if options.keep_previous is not None:
-        remove_old(recipe.store, recipe.name, options.keep_previous)
     return Delivered(recipe.name, version.number, str(file), len(content))
+
+
+def _delivered_before(recipe: Recipe, options: InstallOptions, int8_model: Path) -> Delivered | None:
+    """Return the newest version that was made of this model, as a run had it made that was stopped then."""
+    target = find_target(recipe.store, recipe.name, "")
+    wanted = sha256_of(int8_model)
+    for version in reversed(target.entry.versions() if target.entry else ()):
+        for file in sorted(version.folder.iterdir()):
+            if _source_of(file, recipe, options, int8_model) == wanted:
+                return Delivered(recipe.name, version.number, str(file), file.stat().st_size)
+    return None
+
+
+def _source_of(file: Path, recipe: Recipe, options: InstallOptions, int8_model: Path) -> str:
+    """Return the hash of what a file of a version was made of as these options say; else nothing."""
+    if options.runtime == "onnxruntime":
+        return sha256_of(file) if file.suffix == ONNX.suffixes[0] else ""
+    manifest = read_manifest(file) if file.suffix in TENSORRT.suffixes else None
+    asked = _build_options(recipe, options, int8_model, ()).summary()
+    plain = msgspec.json.decode(msgspec.json.encode(asked))  # tuples are lists, as in the manifest
+    if manifest is None or manifest.source is None or manifest.options != plain:
+        return ""
+    return manifest.source.sha256 if manifest.runtime == BUILDER_OF[options.runtime] else ""
 
 
 def _build_options(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,13 +18,14 @@ from edgert.errors import ConfigError
 from edgert.models.store import wrong_with
 
 Count = Annotated[int, Meta(ge=0, le=10_000)]
+LABEL_SUFFIXES = (".csv", ".json")  # of classes; of boxes
 
 
 class QuantizeOptions(Options, frozen=True, kw_only=True):
     """`[quantize]`: how thresholds are chosen, and what stays in float.
 
-    Layers are kept by name, by operator, or because they cost most: one after another, until the selection
-    frames agree to `agreement_min` or `most_sensitive` layers are kept.
+    Layers are kept by name, by operator, or because they cost most: of the `most_sensitive` as few as let the
+    selection frames agree to `agreement_min`, or else as well as they can but for chance (see `fewest`).
     """
 
     method: Literal["auto"] | Method = "auto"  # auto: that with which the selection frames agree best
@@ -35,6 +37,9 @@ class QuantizeOptions(Options, frozen=True, kw_only=True):
     sensitivity_frames: Annotated[int, Meta(ge=1, le=1000)] = 4  # of the selection; each layer runs them
 
 
+Calibrator = Literal["entropy2", "minmax", "entropy", "legacy"]  # of TensorRT
+
+
 class InstallOptions(Options, frozen=True, kw_only=True):
     """`[engine]`: the version of the store that is made. Without the table none is."""
 
@@ -42,7 +47,8 @@ class InstallOptions(Options, frozen=True, kw_only=True):
     runtime: Literal["onnxruntime", "tensorrt", "tensorrt_lean", "tensorrt_dispatch", "tensorrt_rtx"]
     batches: tuple[Annotated[int, Meta(ge=1)], ...] = ()  # a profile for each; of TensorRT
     workspace_mb: Annotated[int, Meta(ge=1)] | None = None
-    keep_previous: Annotated[int, Meta(ge=0)] | None = None  # versions; absent: all
+    calibrator: Calibrator | None = None  # TensorRT 10 and older calibrate themselves; absent: Q/DQ nodes
+    keep_previous: Annotated[int, Meta(ge=0)] | None = None  # versions; absent: all; of TensorRT
     activate: bool = True  # false: the files are made, the store stays as it is
 
 
@@ -75,12 +81,12 @@ class Recipe(msgspec.Struct, frozen=True):
     @property
     def work(self) -> Path:
         """Where everything goes but the engine."""
-        return self.folder / (self.options.work or self.path.stem)
+        return self.file(self.options.work or self.path.stem)
 
     @property
     def store(self) -> Path:
         """The model store."""
-        return self.folder / Path(self.options.store).expanduser()
+        return self.file(self.options.store)
 
     @property
     def name(self) -> str:
@@ -89,24 +95,39 @@ class Recipe(msgspec.Struct, frozen=True):
         return (engine.name if engine else "") or f"{self.options.model}-int8"
 
     def file(self, name: str) -> Path:
-        """Return a file that the recipe names."""
-        return self.folder / Path(name).expanduser()
+        """Return a file that the recipe names. Raises ConfigError if it begins with a strange `~user`."""
+        return Document(self.path.absolute(), {}).resolve(name)
 
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe. Raises ConfigError naming file, key, value and what was expected."""
     recipe = Recipe(path, Document.load(path).as_type(RecipeOptions))
-    options = recipe.options
-    if wrong := wrong_with(recipe.name):
-        raise ConfigError(f"{path}: engine.name = {recipe.name!r}: {wrong}")
-    if recipe.name == options.model:
-        raise ConfigError(
-            f"{path}: engine.name = {recipe.name!r}: is the FP32 model's name; the INT8 model needs its own"
-        )
-    if options.labels is not None and Path(options.labels).suffix not in (".csv", ".json"):
-        raise ConfigError(f"{path}: labels = {options.labels!r}: expected a file ending in .csv or .json")
+    for complaint in _complaints(recipe):
+        raise ConfigError(f"{path}: {complaint}")
     try:
-        options.sample.check()
+        recipe.options.sample.check()
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     return recipe
+
+
+def _complaints(recipe: Recipe) -> Iterator[str]:
+    """Yield what no type can tell."""
+    options, quantize = recipe.options, recipe.options.quantize
+    if wrong := wrong_with(recipe.name):
+        yield f"engine.name = {recipe.name!r}: {wrong}"
+    if recipe.name == options.model:
+        yield f"engine.name = {recipe.name!r}: is the FP32 model's name; the INT8 model needs its own"
+    if options.labels is not None and Path(options.labels).suffix not in LABEL_SUFFIXES:
+        yield f"labels = {options.labels!r}: expected a file ending in .csv or .json"
+    if quantize.cache is not None and quantize.method != "auto":
+        yield f"quantize.method = {quantize.method!r}: the thresholds are in quantize.cache; leave one out"
+    engine = options.engine
+    if engine is not None and engine.calibrator is not None and engine.runtime != "tensorrt":
+        yield (
+            f'engine.calibrator = "{engine.calibrator}": only TensorRT 10 and older have calibrators, '
+            f'expected engine.runtime = "tensorrt", not "{engine.runtime}". Leave calibrator out: then Q/DQ '
+            "nodes go into the model, the main route, which every runtime takes"
+        )
+    if recipe.work == recipe.path.absolute():
+        yield 'work = "": would be the recipe itself; let its name end in .toml, or name a folder'

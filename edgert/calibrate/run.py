@@ -8,39 +8,45 @@ from pathlib import Path
 import msgspec
 
 from edgert.calibrate.cache import cache_from_thresholds
-from edgert.calibrate.choose import LAYERS_FILE, Choice, Chooser
-from edgert.calibrate.compare.held_out import HeldOut, compare_held_out, pictures_of
+from edgert.calibrate.calibrator_route import TENSORRT_CACHE_FILE, TENSORRT_STATE_FILE
+from edgert.calibrate.choose import CHOICE_FILE, LAYERS_FILE, METHOD_FILE, Choice, Chooser
+from edgert.calibrate.compare.held_out import compare_held_out, pictures_of
 from edgert.calibrate.deliver import Delivered, deliver
+from edgert.calibrate.fit import check_fit
 from edgert.calibrate.observe.observation import Frame, Observation, ObservationState, Observer
 from edgert.calibrate.progress import StageProgress
 from edgert.calibrate.quantize.placement import place
-from edgert.calibrate.recipe import Recipe
+from edgert.calibrate.recipe import InstallOptions, Recipe
 from edgert.calibrate.report.html import html_page
 from edgert.calibrate.report.report import CalibrationReport, report_json
-from edgert.calibrate.report.summary import Findings, summarise
+from edgert.calibrate.report.summary import TOOLS, Findings, summarise
 from edgert.calibrate.sample.frame_files import FOLDER
-from edgert.calibrate.sample.sample_set import SAMPLE_FILE, SampleSet
+from edgert.calibrate.sample.sample_set import SAMPLE_FILE, SampleFrame, SampleSet
 from edgert.calibrate.sample.sampler import sample
 from edgert.calibrate.setting import Setting, open_setting
 from edgert.calibrate.work import WorkFolder, key_of, open_work_folder
-from edgert.models.calibration_cache import write_calibration_cache
 from edgert.models.manifest import sha256_of
 
 INT8_MODEL = "model.int8.onnx"
 CACHE_FILE = "calibration.cache"
 CACHE_RELEASE = (10, 3, 0)  # of TensorRT, which its first line names; JetPack 6 has this one
 REPORT_JSON, REPORT_HTML = "report.json", "report.html"
-_OBSERVATION_FILE, _CHOICE_FILE = "observation.state", "choice.state"
+_OBSERVATION_FILE = "observation.state"
+_REPORT_FILE = "report.state"
 _DELIVERED_FILE = "delivered.state"
 MADE = (
+    SAMPLE_FILE,  # the first that goes: without it the frames are none
     FOLDER,
-    SAMPLE_FILE,
     _OBSERVATION_FILE,
+    METHOD_FILE,
     LAYERS_FILE,
-    _CHOICE_FILE,
+    CHOICE_FILE,
+    _REPORT_FILE,
     _DELIVERED_FILE,
+    TENSORRT_STATE_FILE,
     INT8_MODEL,
     CACHE_FILE,
+    TENSORRT_CACHE_FILE,
     REPORT_JSON,
     REPORT_HTML,
 )  # all that a calibration leaves in its folder of work
@@ -54,106 +60,124 @@ class Outcome(msgspec.Struct, frozen=True):
     delivered: Delivered | None  # None: a limit was exceeded, or nothing was to be delivered
 
 
-def calibrate(recipe: Recipe, progress: StageProgress) -> Outcome:
+def calibrate(recipe: Recipe, progress: StageProgress, *, is_fresh: bool = False) -> Outcome:
     """Do what the recipe says. Blocks for minutes; a stop loses little, the next run goes on.
+
+    With `is_fresh` what an earlier run has made is removed first, once the recipe was found to be right.
 
     Raises:
         ConfigError, SourceError: the recipe, the store, the frames, the disk.
         ModelError: the model cannot be calibrated or built.
+        DeviceError: the engine needs a GPU, and there is none or it failed.
         BusyError: another calibration is at work in the same folder.
     """
     with open_work_folder(recipe.work) as work:
-        return _Calibration(recipe, work, progress).run()
+        with progress.stage("read the model"):
+            setting = open_setting(recipe)
+            check_fit(setting)
+        work.remove_partial(MADE)
+        if is_fresh:
+            work.remove(MADE)
+        return _Calibration(setting, work, progress).run()
 
 
 class _Calibration:
-    def __init__(self, recipe: Recipe, work: WorkFolder, progress: StageProgress) -> None:
-        self._recipe = recipe
+    def __init__(self, setting: Setting, work: WorkFolder, progress: StageProgress) -> None:
+        self._setting = setting
+        self._recipe = setting.recipe
         self._work = work
         self._progress = progress
 
     def run(self) -> Outcome:
-        with self._progress.stage("read the model"):
-            setting = open_setting(self._recipe)
         samples = self._sample()
-        observation, key = self._observe(setting, samples)
-        choice, chooser = self._choose(setting, samples, observation, key)
-        placement = chooser.placement(choice)
-        proto = chooser.quantizer.quantize(placement, choice.amax)
-        int8_model = self._work.write(INT8_MODEL, proto.SerializeToString())
-        self._write_cache(choice)
-        with self._progress.stage("compare", len(samples.held_out)) as step:
-            held_out = compare_held_out(setting, samples.held_out, proto, step)
-        findings = Findings(samples, observation, choice, placement, int8_model, self._progress.times)
-        report = self._report(setting, findings, held_out)
-        delivered = self._deliver(setting, report, int8_model, samples)
-        return Outcome(report, self._work.path, delivered)
+        observation, key = self._observe(samples)
+        chooser = Chooser(self._setting, observation, samples.selection, self._work, self._progress)
+        choice = chooser.choose(key)
+        report = self._report(samples, observation, choice, chooser)
+        int8_model = self._work.path / INT8_MODEL
+        return Outcome(report, self._work.path, self._deliver(report, int8_model, samples))
 
     def _sample(self) -> SampleSet:
         options = self._recipe.options.sample
-        with self._progress.stage("sample frames", options.wanted) as step:
-            return sample(
-                options, self._recipe.folder, self._work.path, on_progress=lambda _done, _wanted: step()
-            )
+        with self._progress.stage("sample frames") as stage:
+            return sample(options, self._recipe.folder, self._work.path, on_progress=stage.at)
 
-    def _observe(self, setting: Setting, samples: SampleSet) -> tuple[Observation, bytes]:
+    def _observe(self, samples: SampleSet) -> tuple[Observation, bytes]:
         """Return what was seen of the tensors, and the key of everything that depends on it."""
-        tensors = place(setting.model.graph()).tensors
-        frames = [sample.sha256 for sample in samples.calibration]
-        prepare = msgspec.to_builtins(setting.plan.settings.prepare)
-        key = key_of(setting.model.file.sha256, frames, tensors, prepare)
+        setting = self._setting
+        tensors = tuple(place(setting.model.graph()).edges)  # in the graph's order: errors name the first
+        key = self._observed_key(samples, tensors)
         state = self._work.load(_OBSERVATION_FILE, key, ObservationState)
         observation = Observation(state)
+        if all(observation.frames_of(tensor) == len(samples.calibration) for tensor in tensors):
+            return observation, key
         observer = Observer(setting.model, setting.info, tensors)
 
         def read() -> Iterable[Frame]:
             return ((frame.name, frame.tensor) for frame in setting.frames(samples.calibration))
 
-        with self._progress.stage("observe", len(frames) * len(observer.chunks)) as step:
-            observer.observe(
-                observation,
-                read,
-                step,
-                lambda: self._work.save(_OBSERVATION_FILE, key, observation.state()),
-            )
+        def save() -> None:
+            self._work.save(_OBSERVATION_FILE, key, observation.state())
+
+        with self._progress.stage("observe", len(samples.calibration) * len(observer.chunks)) as stage:
+            observer.observe(observation, read, stage, save)
         return observation, key
 
-    def _choose(
-        self, setting: Setting, samples: SampleSet, observation: Observation, key: bytes
-    ) -> tuple[Choice, Chooser]:
-        chooser = Chooser(setting, observation, samples.selection, self._work, self._progress)
-        options = msgspec.to_builtins(self._recipe.options.quantize)
-        frames = [sample.sha256 for sample in samples.selection]
-        decode = msgspec.to_builtins(setting.plan.settings.decode)
-        key = key_of(key, options, frames, decode, self._recipe.options.score_min)
-        choice = self._work.load(_CHOICE_FILE, key, Choice)
-        if choice is None:
-            choice = chooser.choose(key)
-            self._work.save(_CHOICE_FILE, key, choice)
-        return choice, chooser
+    def _observed_key(self, samples: SampleSet, tensors: Iterable[str]) -> bytes:
+        """Return the key of the model with its weights, the frames, and what both go through."""
+        model = self._setting.model.proto.SerializeToString(deterministic=True)
+        prepare = msgspec.to_builtins(self._setting.plan.settings.prepare)
+        return key_of(TOOLS, key_of(model), prepare, list(tensors), _hashes(samples.calibration))
 
-    def _write_cache(self, choice: Choice) -> None:
+    def _report(
+        self, samples: SampleSet, observation: Observation, choice: Choice, chooser: Chooser
+    ) -> CalibrationReport:
+        """Compare with FP32, unless that was done, and write model, cache and report."""
+        placement = chooser.placement(choice)
+        proto = chooser.quantizer.quantize(placement, choice.amax)
+        int8_model = self._work.write(INT8_MODEL, proto.SerializeToString(deterministic=True))
         cache = cache_from_thresholds(choice.amax, CACHE_RELEASE, "EntropyCalibration2")
-        write_calibration_cache(self._work.path / CACHE_FILE, cache)
-
-    def _report(self, setting: Setting, findings: Findings, held_out: HeldOut) -> CalibrationReport:
-        report = summarise(setting, findings, held_out)
-        self._work.write(REPORT_JSON, report_json(report))
-        pictures = list(pictures_of(setting, held_out.changed))
+        self._work.write(CACHE_FILE, cache.encode())
+        key = self._report_key(samples, choice, int8_model)
+        before = self._work.load(_REPORT_FILE, key, CalibrationReport)
+        if before is not None and (self._work.path / REPORT_HTML).is_file():
+            self._work.write(REPORT_JSON, report_json(before))
+            return before
+        with self._progress.stage("compare", len(samples.held_out)) as stage:
+            held_out = compare_held_out(self._setting, samples.held_out, proto, stage)
+        findings = Findings(samples, observation, choice, placement, int8_model, self._progress.times)
+        report = summarise(self._setting, findings, held_out)
+        pictures = list(pictures_of(self._setting, held_out.changed))
         self._work.write(REPORT_HTML, html_page(report, pictures).encode())
+        self._work.write(REPORT_JSON, report_json(report))
+        self._work.save(_REPORT_FILE, key, report)
         return report
 
-    def _deliver(
-        self, setting: Setting, report: CalibrationReport, int8_model: Path, samples: SampleSet
-    ) -> Delivered | None:
+    def _report_key(self, samples: SampleSet, choice: Choice, int8_model: Path) -> bytes:
+        options, setting = self._recipe.options, self._setting
+        labels = sha256_of(self._recipe.file(options.labels)) if options.labels else ""
+        source = setting.model.file.path.name, setting.model.file.sha256
+        said = self._recipe.name, labels, options.limits, options.score_min, source
+        decode = setting.plan.settings.decode, setting.plan.entry.labels()
+        found = sha256_of(int8_model), choice, _hashes(samples.held_out), samples.warnings
+        return key_of(said, decode, found, TOOLS)
+
+    def _deliver(self, report: CalibrationReport, int8_model: Path, samples: SampleSet) -> Delivered | None:
         options = self._recipe.options.engine
         if options is None or not options.activate or report.problems:
             return None
-        key = key_of(sha256_of(int8_model), options, str(self._recipe.store))
+        key = self._delivered_key(options, int8_model)
         before = self._work.load(_DELIVERED_FILE, key, Delivered)
         if before is not None and Path(before.file).is_file():
             return before
-        with self._progress.stage("build the engine"):
-            delivered = deliver(setting, options, int8_model, samples.held_out)
+        with self._progress.stage("install" if options.runtime == "onnxruntime" else "build the engine"):
+            delivered = deliver(self._setting, options, int8_model, samples)
         self._work.save(_DELIVERED_FILE, key, delivered)
         return delivered
+
+    def _delivered_key(self, options: InstallOptions, int8_model: Path) -> bytes:
+        return key_of(sha256_of(int8_model), options, self._recipe.name, str(self._recipe.store))
+
+
+def _hashes(samples: Iterable[SampleFrame]) -> list[str]:
+    return [sample.sha256 for sample in samples]

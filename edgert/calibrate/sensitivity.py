@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +19,11 @@ from edgert.frames.result import Array
 
 Outputs = Mapping[str, Array]
 
+AT_ONCE = 2  # models: while one is opened, which one core does, another runs
+
 
 class Sensitivity:
-    """Measures layers one after another on a few frames, whose reference outputs it holds."""
+    """Measures models on a few frames, whose reference outputs it holds. On any number of threads at once."""
 
     def __init__(self, name: Path, reference: onnx.ModelProto, tensors: Sequence[Array]) -> None:
         """`tensors` are prepared frames. Raises ModelError."""
@@ -26,16 +32,20 @@ class Sensitivity:
         self._expected = self._run(reference)
 
     def error_of(self, candidate: onnx.ModelProto) -> float:
-        """Return the outputs' squared error by the reference's square, the mean over frames and outputs."""
+        """Return the outputs' squared error by the reference's square, the mean over frames and outputs.
+
+        An output of another shape counts 1, one with NaN or Inf that the reference has not is infinite.
+        """
         errors = [
-            _relative_error(expected[name], actual[name])
+            relative_error(expected[name], actual[name])
             for expected, actual in zip(self._expected, self._run(candidate), strict=True)
             for name in expected
         ]
         return float(np.mean(errors)) if errors else 0.0
 
     def _run(self, proto: onnx.ModelProto) -> list[Outputs]:
-        with open_host_model(self._name, proto) as model:
+        threads = max(1, (os.cpu_count() or 1) // AT_ONCE)
+        with open_host_model(self._name, proto, threads=threads) as model:
             return [model.run(tensor) for tensor in self._tensors]
 
 
@@ -48,15 +58,38 @@ def measure_layers(
     on_layer: Callable[[], None],
 ) -> None:
     """Add to `known` the error of each layer of the placement that is not in it yet. Raises ModelError."""
-    for layer in placement.layers:
-        if layer not in known:
-            alone = quantizer.quantize(placement.only(layer), amax)
-            known[layer] = sensitivity.error_of(alone)
+
+    def error_of(layer: str) -> float:
+        return sensitivity.error_of(quantizer.quantize(placement.only(layer), amax, is_checked=False))
+
+    missing = [layer for layer in placement.layers if layer not in known]
+    for _layer in range(len(placement.layers) - len(missing)):
         on_layer()
+    with _workers() as workers:
+        errors = [(layer, workers.submit(error_of, layer)) for layer in missing]
+        for layer, error in errors:
+            known[layer] = error.result()
+            on_layer()
 
 
-def _relative_error(expected: Array, actual: Array) -> float:
+@contextmanager
+def _workers() -> Iterator[Executor]:
+    """Yield threads that, once something fails or somebody stops it, end with what they are at."""
+    workers = ThreadPoolExecutor(AT_ONCE, "measure")
+    try:
+        yield workers
+    finally:
+        workers.shutdown(cancel_futures=True)
+
+
+def relative_error(expected: Array, actual: Array) -> float:
+    """Return the squared difference by the expected square."""
+    if expected.shape != actual.shape:
+        return 1.0
     old, new = expected.astype(np.float64), actual.astype(np.float64)
-    signal = float((old**2).sum())
-    noise = float(((old - new) ** 2).sum())
+    differs = ~((old == new) | (np.isnan(old) & np.isnan(new)))
+    noise = float(np.square(old[differs] - new[differs]).sum())
+    signal = float(np.square(old[np.isfinite(old)]).sum())
+    if not math.isfinite(noise):
+        return math.inf
     return noise / signal if signal else float(noise > 0)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from edgert.build.target import plan_of
 from edgert.calibrate.compare.host_models import open_host_model
-from edgert.calibrate.compare.trial import TrialFrame
+from edgert.calibrate.compare.labels import read_box_labels, read_class_labels
+from edgert.calibrate.compare.trial import TrialFrame, Truth
 from edgert.calibrate.quantize.float_model import FloatModel, read_float_model
-from edgert.calibrate.recipe import Recipe
+from edgert.calibrate.recipe import LABEL_SUFFIXES, Recipe
 from edgert.calibrate.sample.prepared import prepared
 from edgert.calibrate.sample.sample_set import SampleFrame
 from edgert.decode.classify import ClassifyOptions
@@ -36,6 +37,7 @@ class Setting(msgspec.Struct, frozen=True):
     info: EngineInfo
     preparer: FreshPreparer
     decoder: Decoder
+    truths: Mapping[str, Truth]  # what is in frames, by names as somebody wrote them down
 
     def frames(self, samples: Sequence[SampleFrame]) -> Iterator[TrialFrame]:
         """Yield sampled frames, prepared, one at a time. Raises ConfigError, ModelError."""
@@ -59,14 +61,14 @@ def open_setting(recipe: Recipe) -> Setting:
     item_shape = spec.shape[1:] if has_batch_axis(info) else spec.shape
     with told_of(plan.entry.settings.path, "prepare"):
         preparer = FreshPreparer(plan.settings.prepare, item_shape, spec.dtype)
-    return Setting(recipe, plan, model, info, preparer, _decoder(plan, info, recipe))
+    decoder = _decoder(plan, info, recipe)
+    return Setting(recipe, plan, model, info, preparer, decoder, _truths(recipe, plan))
 
 
 def _float_file(recipe: Recipe, entry: ModelEntry) -> Path:
     if recipe.options.onnx is not None:
         return recipe.file(recipe.options.onnx)
-    newest = entry.chosen_versions()[-1]
-    file = entry.engine_file(newest)
+    file = entry.engine_file(entry.chosen_versions()[-1])
     if file.suffix != ".onnx":
         raise ConfigError(
             f"{recipe.path}: model {entry.name} runs {file}, which is no ONNX file; say with onnx = "
@@ -84,3 +86,21 @@ def _decoder(plan: ModelPlan, info: EngineInfo, recipe: Recipe) -> Decoder:
         decode = msgspec.structs.replace(decode, score_min=SCORE_MIN)
     settings = msgspec.structs.replace(plan.settings, decode=decode)
     return msgspec.structs.replace(plan, settings=settings).open_decoder(info)
+
+
+def _truths(recipe: Recipe, plan: ModelPlan) -> Mapping[str, Truth]:
+    """Return what is known of frames; the file has to be of the kind that the model finds."""
+    name, decode = recipe.options.labels, plan.settings.decode
+    if name is None:
+        return {}
+    file, labels = recipe.file(name), plan.entry.labels()
+    is_csv = file.suffix == LABEL_SUFFIXES[0]
+    if not isinstance(decode, ClassifyOptions if is_csv else DetectOptions):
+        told = "classes" if is_csv else "boxes"
+        raise ConfigError(
+            f"{recipe.path}: labels = {name!r}: tells {told}, and the model's [decode] gives none; "
+            "it takes .csv for classes and .json for boxes"
+        )
+    truths: dict[str, Truth] = {}
+    truths.update(read_class_labels(file, labels) if is_csv else read_box_labels(file, labels))
+    return truths

@@ -165,7 +165,8 @@ USED_NAMES: tuple[tuple[str, str, str], ...] = (
     ("has_compute_capabilities", "IBuilderConfig", "num_compute_capabilities set_compute_capability"),
     ("has_precision_flags", "BuilderFlag", "FP16 INT8"),
     ("has_calibrators", "", "IInt8EntropyCalibrator IInt8EntropyCalibrator2 IInt8MinMaxCalibrator"),
-    ("has_calibrators", "IBuilderConfig", "int8_calibrator"),
+    ("has_calibrators", "", "IInt8LegacyCalibrator"),
+    ("has_calibrators", "IBuilderConfig", "int8_calibrator set_calibration_profile"),
 )
 
 

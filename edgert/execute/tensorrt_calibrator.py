@@ -54,6 +54,16 @@ class CalibrationFeed(Protocol):
         """Keep what was found."""
 
 
+class Calibrator(Protocol):
+    """An object of one of TensorRT's classes, for `IBuilderConfig.int8_calibrator`.
+
+    Whoever builds holds it until the build has ended: given back by the configuration, it is another object.
+    """
+
+    def raise_failure(self) -> None:
+        """Raise what the feed raised, as it was. To be called once the build has returned, always."""
+
+
 class GuardedFeed:
     """A feed whose first exception is kept; then it has no more frames, no cache, and keeps nothing.
 
@@ -110,22 +120,19 @@ def open_calibrator(
     feed: CalibrationFeed,
     on_failure: Callable[[], None] = lambda: None,
     cutoffs: LegacyCutoffs | None = None,
-) -> Any:
-    """Return the runtime's calibrator for `IBuilderConfig.int8_calibrator`.
-
-    Its own method `raise_failure()` raises what the feed raised during the build, as it was.
-    """
+) -> Calibrator:
+    """Return the runtime's calibrator over a feed; `on_failure` is told of what the feed raises."""
     base = getattr(module, CALIBRATORS[algorithm])
     return _calibrator_over(base, GuardedFeed(feed, on_failure), feed.batch_size, cutoffs or LegacyCutoffs())
 
 
-def _calibrator_over(base: Any, feed: GuardedFeed, batch_size: int, cutoffs: LegacyCutoffs) -> Any:
-    class Calibrator(_Callbacks, base):  # type: ignore[misc]
+def _calibrator_over(base: Any, feed: GuardedFeed, batch_size: int, cutoffs: LegacyCutoffs) -> Calibrator:
+    class OwnCalibrator(_Callbacks, base):  # type: ignore[misc]
         def __init__(self) -> None:
             base.__init__(self)  # without it the bindings crash
             self._feed, self._batch_size, self._cutoffs = feed, batch_size, cutoffs
 
-    return Calibrator()
+    return OwnCalibrator()
 
 
 class _Callbacks:

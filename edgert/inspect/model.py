@@ -35,8 +35,18 @@ def inspect_path(path: Path, *, as_json: bool, with_layers: bool = False) -> Exi
     else:
         raise ConfigError(f"{path}: no such file or folder")
     lines = [json.dumps(report, indent=2)] if as_json else people_lines(report, with_layers=with_layers)
+    if with_layers and not as_json and (note := _no_layers(report)):
+        lines.append(note)
     print("\n".join(lines))
     return ExitCode.OK if report["runs_here"] is True else ExitCode.MODEL
+
+
+def _no_layers(report: Report) -> str:
+    """Say why no layers are listed, if the runtime never tells any."""
+    runtime = report.get("runtime", "")
+    if not runtime or FAMILY_OF_RUNTIME[runtime] is TENSORRT:
+        return ""
+    return f"layers: {runtime} tells none; --layers is for plans of TensorRT"
 
 
 def _inspect_model(folder: Path) -> Report:

@@ -8,7 +8,6 @@ the ONNX graph, except for what TensorRT added: `(Unnamed Layer* 0) [Convolution
 from __future__ import annotations
 
 import math
-import os
 import re
 import struct
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Literal, cast, get_args
 
 import msgspec
 
+from edgert.disk import replace_file
 from edgert.errors import ConfigError
 
 # `LegacyCalibration` was in no file that could be found: its name goes by the others.
@@ -104,14 +104,8 @@ def write_calibration_cache(path: Path, cache: CalibrationCache | bytes) -> None
         ConfigError: it cannot be written, or a cache cannot hold it.
     """
     content = cache if isinstance(cache, bytes) else cache.encode()
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            _write_durably(partial, content)
-            partial.replace(path)
-            _sync_folder(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_file(path, content)
     except OSError as error:
         raise ConfigError(f"{path}: the calibration cache cannot be written: {error.strerror}") from error
 
@@ -171,18 +165,3 @@ def _digits(name: str, scale: float) -> str:
     except OverflowError:
         raise ConfigError(f"tensor {name!r} has scale {scale:g}, expected what a float32 can hold") from None
     return packed.hex() if scale and any(packed) else "0"
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from edgert.disk import replace_file
 from edgert.errors import EngineMismatchError, ModelError
 
 MANIFEST_SUFFIX = ".manifest.json"
@@ -93,13 +93,8 @@ def write_manifest(plan_file: Path, manifest: Manifest) -> Path:
         ModelError: the folder cannot be written.
     """
     path = manifest_path(plan_file)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            _write_durably(partial, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_file(path, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
     except OSError as error:
         raise ModelError(f"{path}: the manifest cannot be written: {error.strerror}") from error
     return path
@@ -154,13 +149,6 @@ def check_manifest(
             f"{_TITLES[manifest.runtime]} {_short(_numbers(manifest.runtime_version))}; {device} {running}: "
             f"{complaint}. Run: {_build_command(plan_file)}"
         )
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
 
 
 def check_content(manifest: Manifest, plan_file: Path) -> None:

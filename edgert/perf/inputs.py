@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from edgert.capture.picture_file import read_picture
 from edgert.errors import ConfigError, FrameError
 from edgert.execute.engine import EngineInfo
 from edgert.frames.result import Array
@@ -17,8 +18,6 @@ from edgert.perf.options import InputFile, PerfOptions, Shape
 from edgert.perf.target import InputShapes
 from edgert.pipeline.model_plan import has_batch_axis
 from edgert.prepare.options import PrepareOptions
-
-_SIGNATURES = {b"\x89PNG": "png", b"\xff\xd8": "jpeg"}
 
 
 def make_batches(
@@ -159,21 +158,12 @@ def _read_array(spec: TensorSpec, file: Path) -> Array:
 
 def _read_picture(spec: TensorSpec, viewed: Shape, file: Path, prepare: PrepareOptions) -> Array:
     """Return a picture as the service would prepare it."""
-    from edgert.capture.picture import decode_picture, picture_size  # OpenCV only for pictures
-    from edgert.prepare.convert import Preparer
+    from edgert.prepare.fresh import FreshPreparer  # OpenCV only for pictures
 
     try:
-        data = file.read_bytes()
-        kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
-        if kind is None:
-            raise ConfigError(f"{file}: expected a JPEG, a PNG, a .npy or a .npz")
-        picture_size(kind, data)
-        picture = decode_picture(kind, data)
-        preparer = Preparer(prepare, viewed, spec.dtype)
-        tensor = np.empty(preparer.shape_for("bgr8", *picture.shape[:2]), spec.dtype)
-        preparer.place(picture, "bgr8", tensor)
-    except (OSError, FrameError) as error:
-        raise ConfigError(f"{file}: cannot be used as a picture: {error}") from error
+        tensor, _ = FreshPreparer(prepare, viewed, spec.dtype).prepare(read_picture(file).image_bgr)
+    except FrameError as error:
+        raise ConfigError(f"{file}: is no .npy or .npz, and cannot be used as a picture: {error}") from error
     return tensor
 
 

@@ -59,6 +59,15 @@ def test_ctrl_c_within_a_callback_ends_the_frames_and_comes_out(release):
     assert seen == {"given": [True, False, False], "raised": "Ctrl-C", "stopped": 1, "written": False}
 
 
+@every_release
+def test_a_recipe_gives_frames_to_one_build_and_their_cache_to_the_next(release):
+    seen = call(release)["route"]
+    batches, read = seen["given"]
+    assert batches == [[0, 0, 0, 1, 1, 1], [2, 2, 2, 2, 2, 2]]  # the last one is filled up
+    assert read == CACHE.replace("EntropyCalibration2", "MinMaxCalibration")
+    assert "tensorrt.cache, which an earlier run made of 3 frames" in seen["note"]
+
+
 @cache
 def call(release):
     """Return what `tensorrt_calibration` says of a release, or skip the test naming what is missing."""

@@ -21,14 +21,16 @@ class Flag(Enum):
 class Config:
     """`IBuilderConfig`."""
 
-    def __init__(self, *, takes_profiles=True, takes_cache=True):
+    def __init__(self, *, takes_profiles=True, takes_cache=True, takes_calibration_profile=True):
         self.flags, self.profiles, self.pools = [], [], {}
         self.cache = None
         self.hardware_compatibility_level = None
         self.default_device_type = None
         self.DLA_core = -1
         self.int8_calibrator = None
+        self.calibration_shapes = None
         self._takes_profiles, self._takes_cache = takes_profiles, takes_cache
+        self._takes_calibration_profile = takes_calibration_profile
 
     def set_flag(self, flag):
         self.flags.append(flag)
@@ -36,6 +38,10 @@ class Config:
     def add_optimization_profile(self, profile):
         self.profiles.append(profile.shapes)
         return len(self.profiles) - 1 if self._takes_profiles else -1
+
+    def set_calibration_profile(self, profile):
+        self.calibration_shapes = profile.shapes
+        return self._takes_calibration_profile
 
     def set_memory_pool_limit(self, pool, size_bytes):
         self.pools[pool] = size_bytes
@@ -71,6 +77,10 @@ class Calibrator:
         self.initialised = True
 
 
+class Monitor:
+    """`IProgressMonitor`."""
+
+
 def bindings(version=(10, 3, 0), **differences):
     """Return bindings over a stand-in of the module."""
     module = SimpleNamespace(
@@ -78,15 +88,32 @@ def bindings(version=(10, 3, 0), **differences):
         MemoryPoolType=SimpleNamespace(WORKSPACE="workspace"),
         DeviceType=SimpleNamespace(DLA="dla"),
         HardwareCompatibilityLevel=SimpleNamespace(AMPERE_PLUS="ampere", SAME_COMPUTE_CAPABILITY="same"),
+        IProgressMonitor=Monitor,
         IInt8EntropyCalibrator2=Calibrator,
         IInt8MinMaxCalibrator=Calibrator,
     )
     return Bindings(module=module, runtime="tensorrt", version=version, **differences)
 
 
-def parsed(bindings, config, dla_cores=0):
-    """Return a `ParsedNetwork` over them."""
+def parsed(bindings, config, dla_cores=0, build=lambda config: b"plan"):
+    """Return a `ParsedNetwork` over them; `build` returns the plan, or None as the builder does."""
     builder = SimpleNamespace(
-        create_builder_config=lambda: config, create_optimization_profile=Profile, num_DLA_cores=dla_cores
+        create_builder_config=lambda: config,
+        create_optimization_profile=Profile,
+        num_DLA_cores=dla_cores,
+        build_serialized_network=lambda network, config: build(config),
     )
-    return SimpleNamespace(bindings=bindings, builder=builder)
+    return SimpleNamespace(bindings=bindings, builder=builder, network=None)
+
+
+def calibrated(config, names, content, each=lambda addresses: None):
+    """Calibrate as the builder does: take a cache, or frames to their end, which an error is too.
+
+    Returns whether it goes on building: its monitor says so.
+    """
+    calibrator = config.int8_calibrator
+    if calibrator.read_calibration_cache() is None:
+        while (addresses := calibrator.get_batch(names)) is not None:
+            each(addresses)
+        calibrator.write_calibration_cache(memoryview(content))
+    return config.progress_monitor.step_complete("build", 0)

@@ -7,19 +7,27 @@ calls on to Python. Prints what came back, as JSON.
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import os
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import onnx
 
+from edgert.build.progress import BuildProgress
+from edgert.calibrate.calibrator_route import CalibratorRoute
 from edgert.calibrate.calibrators import CalibratorOptions, open_calibration
+from edgert.calibrate.sample.sample_set import SampleFrame
 from edgert.device.host import HostDriver
+from edgert.device.opened import open_device
 from edgert.execute.tensorrt_bindings import load_bindings
 from edgert.execute.tensorrt_calibrator import CALIBRATORS
 from edgert.models.tensor_spec import TensorSpec
+from edgert.prepare.options import PrepareOptions
 
 # IVersionedInterface has four slots (language, interface, two destructors), then come IInt8Calibrator's.
 BATCH_SIZE, BATCH, READ, WRITE, ALGORITHM, QUANTILE, CUTOFF, READ_HISTOGRAM, WRITE_HISTOGRAM = range(4, 13)
@@ -138,6 +146,31 @@ def fail(bindings, folder):
     return {"given": given, "raised": raised, "stopped": len(stopped), "written": options.cache.exists()}
 
 
+def take_route(bindings, folder):
+    """Do what two builds of one recipe do; return what each was given, and what became of the first's."""
+    tensors = [np.full(3, value, np.float32) for value in range(3)]
+    setting = SimpleNamespace(
+        recipe=SimpleNamespace(work=folder),
+        plan=SimpleNamespace(settings=SimpleNamespace(prepare=PrepareOptions())),
+        model=SimpleNamespace(input_name="x", proto=onnx.ModelProto()),
+        frames=lambda samples: (SimpleNamespace(tensor=tensors[int(each.file)]) for each in samples),
+    )
+    samples = [SampleFrame(str(number), str(number), "", 0) for number in range(3)]
+    route = CalibratorRoute(setting, "MinMaxCalibration", samples, lambda: open_device("host"))
+    given, progress = [], BuildProgress("m", io.StringIO())
+    for _ in range(2):
+        with route.open(bindings, INPUTS[:1], progress) as calibrator:
+            called = Called(calibrator)
+            cache, values = called.read(), []
+            while cache is None and (addresses := called.batch("x")) is not None:
+                values.append(np.ctypeslib.as_array((ctypes.c_float * 6).from_address(addresses[0])).tolist())
+            if cache is None:
+                called.write(CACHE.replace(b"EntropyCalibration2", b"MinMaxCalibration"))
+            calibrator.raise_failure()
+        given.append(cache or values)
+    return {"given": given, "note": route.note}
+
+
 def main():
     bindings = load_bindings("tensorrt", needs_device=False)
     with tempfile.TemporaryDirectory() as name:
@@ -146,6 +179,7 @@ def main():
             "algorithms": {each: calibrate(bindings, each, folder) for each in CALIBRATORS},
             "reused": reuse(bindings, folder),
             "failed": fail(bindings, folder),
+            "route": take_route(bindings, folder),
         }
     json.dump(seen, sys.stdout)
     sys.stdout.flush()

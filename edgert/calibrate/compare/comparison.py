@@ -93,11 +93,6 @@ class ComparisonFigures(msgspec.Struct, frozen=True, kw_only=True):
             return 2 * self.detections.matched / both if both else 1.0
         return 1.0 if self.cosine_mean is None else self.cosine_mean
 
-    @property
-    def rank(self) -> tuple[float, float, float]:
-        """Sorts the nearest last: by `agreement`, then by the scores' error, then by the cosine."""
-        return self.agreement, -(self.score_error or 0.0), self.cosine_mean or 0.0
-
 
 class HeldOutComparison:
     """Counts both models' answers frame by frame, in bounded memory."""

@@ -9,8 +9,8 @@ import onnx
 
 from edgert.calibrate.compare.changed import ChangedFrame, MostChanged
 from edgert.calibrate.compare.comparison import ComparisonFigures
-from edgert.calibrate.compare.labels import labelled, read_box_labels, read_class_labels
-from edgert.calibrate.compare.trial import REFERENCE, Change, Trial, Truth
+from edgert.calibrate.compare.labels import labelled
+from edgert.calibrate.compare.trial import REFERENCE, Change, Trial
 from edgert.calibrate.report.pictures import ChangedPicture
 from edgert.calibrate.sample.frame_files import read_frame
 from edgert.calibrate.sample.sample_set import SampleFrame
@@ -27,15 +27,16 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     reference_ms: Sequence[float] = ()
     candidate_ms: Sequence[float] = ()
     changed: Sequence[ChangedFrame] = ()  # the most first
+    notes: Sequence[str] = ()
 
 
 def compare_held_out(
     setting: Setting, samples: Sequence[SampleFrame], proto: onnx.ModelProto, step: Callable[[], None]
 ) -> HeldOut:
     """Run both models on the frames. `step` is called after each. Raises ConfigError, ModelError."""
-    truths = _truths(setting, samples)
     if not samples:
         return HeldOut()
+    truths = labelled([sample.file for sample in samples], setting.truths).truths
     changed = MostChanged()
 
     def note(change: Change) -> None:
@@ -49,6 +50,7 @@ def compare_held_out(
     return HeldOut(
         figures=figures[CANDIDATE],
         labelled=len(truths),
+        notes=(_note(len(setting.truths), len(truths)),) if len(truths) < len(setting.truths) else (),
         reference_ms=trial.run_ms[REFERENCE],
         candidate_ms=trial.run_ms[CANDIDATE],
         changed=changed.frames(),
@@ -65,15 +67,5 @@ def pictures_of(setting: Setting, frames: Sequence[ChangedFrame]) -> Iterator[Ch
             yield ChangedPicture(frame, thumbnail_jpeg(image))
 
 
-def _truths(setting: Setting, samples: Sequence[SampleFrame]) -> dict[str, Truth]:
-    """Return what is in the frames, as far as somebody has said."""
-    name = setting.recipe.options.labels
-    if name is None:
-        return {}
-    file, labels = setting.recipe.file(name), setting.plan.entry.labels()
-    known: dict[str, Truth] = {}
-    if file.suffix == ".csv":
-        known.update(read_class_labels(file, labels))
-    else:
-        known.update(read_box_labels(file, labels))
-    return dict(labelled([sample.file for sample in samples], known).truths)
+def _note(known: int, used: int) -> str:
+    return f"{known - used} of the {known} labelled frames are not held out, and count for nothing"

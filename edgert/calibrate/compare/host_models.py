@@ -31,20 +31,23 @@ class HostModel:
 
     def run(self, tensor: Array) -> dict[str, Array]:
         """Return the outputs for one prepared picture, without a batch axis. Raises ModelError."""
-        outputs = self.run_whole(tensor)
+        outputs = self.run_whole(self.batch_of(tensor))
         return {name: array[0] for name, array in outputs.items()} if self._has_batch_axis else outputs
 
-    def run_whole(self, tensor: Array) -> dict[str, Array]:
-        """Return the outputs for one prepared picture as the model gives them. Raises ModelError."""
-        batch = np.broadcast_to(tensor, (self._batch, *tensor.shape)) if self._has_batch_axis else tensor
+    def batch_of(self, tensor: Array) -> Array:
+        """Return the model's input for one prepared picture: as often as the batch is large. Not a copy."""
+        return np.broadcast_to(tensor, (self._batch, *tensor.shape)) if self._has_batch_axis else tensor
+
+    def run_whole(self, batch: Array) -> dict[str, Array]:
+        """Return the outputs for an input of `batch_of` as the model gives them. Raises ModelError."""
         return self._subject.run({self._input: batch})
 
 
 @contextmanager
 def open_host_model(
-    name: Path, proto: onnx.ModelProto, like: EngineInfo | None = None
+    name: Path, proto: onnx.ModelProto, like: EngineInfo | None = None, threads: int | None = None
 ) -> Iterator[HostModel]:
-    """Yield a model that runs on all cores; errors call it `name`.
+    """Yield a model that runs on so many threads, None: on all cores. Errors call it `name`.
 
     Raises:
         ModelError: onnxruntime cannot run it.
@@ -53,7 +56,7 @@ def open_host_model(
         device = open_device("host")
         undo.callback(device.close)
         content = proto.SerializeToString()
-        engine = load_onnx_engine(name, os.cpu_count() or 1, device.driver.allocate, content)
+        engine = load_onnx_engine(name, threads or os.cpu_count() or 1, device.driver.allocate, content)
         undo.callback(engine.close)
         subject = EngineSubject(engine, device, 1)
         undo.callback(subject.close)

@@ -34,7 +34,8 @@ class ObservationState(msgspec.Struct, frozen=True):
     """An observation as a file holds it."""
 
     histograms: dict[str, HistogramState]
-    sums: dict[str, list[float]]  # of each channel's means, over `frames` frames
+    sums: dict[str, list[float]]  # of each channel's means; empty where the channels change in number
+    summed: dict[str, int]  # frames in `sums`: those in which the tensor held values
     frames: dict[str, int]  # that each tensor was seen in
 
 
@@ -42,9 +43,10 @@ class Observation:
     """What was seen of tensors so far."""
 
     def __init__(self, state: ObservationState | None = None) -> None:
-        state = state or ObservationState({}, {}, {})
+        state = state or ObservationState({}, {}, {}, {})
         self._histograms = {name: Histogram.from_state(each) for name, each in state.histograms.items()}
         self._sums = {name: np.array(sums) for name, sums in state.sums.items()}
+        self._summed = dict(state.summed)
         self._frames = dict(state.frames)
 
     @property
@@ -58,7 +60,8 @@ class Observation:
 
     def channel_means(self) -> dict[str, Array]:
         """Return (channels,) FP32 means of each tensor that has channels, on its axis 1."""
-        return {name: np.asarray(sums / self._frames[name], np.float32) for name, sums in self._sums.items()}
+        means = {name: sums / self._summed[name] for name, sums in self._sums.items() if sums.size}
+        return {name: mean.astype(np.float32) for name, mean in means.items()}
 
     def add(self, tensor: str, values: Array, frame: str) -> None:
         """Count one frame's values. Raises ModelError if some are not finite."""
@@ -69,17 +72,23 @@ class Observation:
                 f"Tensor {tensor!r} holds {histogram.not_finite} values that are NaN or Inf, frame {frame}. "
                 "Such a model cannot be quantized; mend the model, or what [prepare] makes of pictures."
             )
-        if values.ndim >= 2:
-            mean = values.mean(axis=(0, *range(2, values.ndim)), dtype=np.float64)
-            self._sums[tensor] = self._sums.get(tensor, 0.0) + mean
+        if values.ndim >= 2 and values.size:
+            self._add_means(tensor, values.mean(axis=(0, *range(2, values.ndim)), dtype=np.float64))
         self._frames[tensor] = self.frames_of(tensor) + 1
 
     def state(self) -> ObservationState:
         """Return a copy for a file."""
-        histograms = {name: histogram.state() for name, histogram in self._histograms.items()}
         return ObservationState(
-            histograms, {name: sums.tolist() for name, sums in self._sums.items()}, dict(self._frames)
+            histograms={name: histogram.state() for name, histogram in self._histograms.items()},
+            sums={name: sums.tolist() for name, sums in self._sums.items()},
+            summed=dict(self._summed),
+            frames=dict(self._frames),
         )
+
+    def _add_means(self, tensor: str, means: Array) -> None:
+        known = self._sums.get(tensor, np.zeros(means.shape))
+        self._sums[tensor] = known + means if known.shape == means.shape else np.empty(0)
+        self._summed[tensor] = self._summed.get(tensor, 0) + 1
 
 
 class Observer:
@@ -89,7 +98,8 @@ class Observer:
         """`info` is the whole model's."""
         self._model = model
         self._info = info
-        self.chunks = list(_grouped(tensors, _sizes(model.proto)))
+        self._proto = _for_one_picture(model, info)
+        self.chunks = list(_grouped(tensors, _sizes(self._proto)))
 
     def observe(
         self,
@@ -109,41 +119,57 @@ class Observer:
             done = min(map(observation.frames_of, chunk))
             with self._opened(chunk) as model:
                 for count, frame in enumerate(islice(frames(), done, None), done + 1):
-                    self._look(observation, model, chunk, frame)
+                    missing = [tensor for tensor in chunk if observation.frames_of(tensor) < count]
+                    self._look(observation, model, missing, frame)
                     on_frame()
                     if count % CHECKPOINT_FRAMES == 0:
                         checkpoint()
             checkpoint()
 
-    def _look(self, observation: Observation, model: HostModel, chunk: Sequence[str], frame: Frame) -> None:
+    def _look(self, observation: Observation, model: HostModel, tensors: Sequence[str], frame: Frame) -> None:
         name, tensor = frame
-        values = model.run_whole(tensor)
-        for each in chunk:
-            if each == self._model.input_name:
-                observation.add(each, tensor[None], name)
-            else:
-                observation.add(each, values[each], name)
+        batch = model.batch_of(tensor)
+        values = {self._model.input_name: batch, **model.run_whole(batch)}
+        for each in tensors:
+            observation.add(each, values[each], name)
 
     def _opened(self, chunk: Sequence[str]) -> AbstractContextManager[HostModel]:
-        graph = self._model.graph()
+        graph = gs.import_onnx(self._proto)
         tensors = graph.tensors()
         marked = [tensors[name] for name in chunk if name != self._model.input_name]
         for tensor in marked:
             tensor.dtype = np.float32
         graph.outputs = marked or graph.outputs
         proto = gs.export_onnx(graph.cleanup())
-        proto.ir_version = self._model.proto.ir_version
+        proto.ir_version = self._proto.ir_version
         return open_host_model(self._model.file.path, proto, self._info)
 
 
+def _for_one_picture(model: FloatModel, info: EngineInfo) -> onnx.ModelProto:
+    """Return the model without a variable batch axis, and with the shapes that follow from that.
+
+    Where it is variable, an engine takes the first axis of every tensor for it; within a graph some are not.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    if not info.batches:
+        return proto
+    [value] = (value for value in proto.graph.input if value.name == model.input_name)
+    value.type.tensor_type.shape.dim[0].dim_value = 1
+    del proto.graph.value_info[:]
+    for output in proto.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return onnx.shape_inference.infer_shapes(proto)
+
+
 def _sizes(proto: onnx.ModelProto) -> dict[str, int]:
-    """Return the bytes of each FP32 tensor whose shape is known but for the batch, at one picture."""
-    inferred = onnx.shape_inference.infer_shapes(proto)
+    """Return the bytes of each FP32 tensor whose shape is known."""
     sizes = {}
-    for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
-        sides = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-        if all(sides[1:]):
-            sizes[value.name] = 4 * math.prod(side or 1 for side in sides)
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+        tensor = value.type.tensor_type
+        sides = [dimension.dim_value for dimension in tensor.shape.dim]
+        if tensor.HasField("shape") and all(sides):
+            sizes[value.name] = 4 * math.prod(sides)
     return sizes
 
 

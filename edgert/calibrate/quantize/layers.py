@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from edgert.frames.result import Array
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _PRODUCTS = frozenset({"Gemm", "MatMul"})
+_STANDARD_DOMAINS = (None, "", "ai.onnx")
 
 
 class Layer(msgspec.Struct, frozen=True, eq=False):
@@ -47,7 +49,7 @@ class Layer(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def bias(self) -> Array | None:
-        """(out,), FP32; None where the layer has none, or computes it."""
+        """(out,) or what a Gemm broadcasts to it, FP32; None where the layer has none, or computes it."""
         constant = self.node.inputs[2] if len(self.node.inputs) > 2 else None
         return constant.values if isinstance(constant, gs.Constant) else None
 
@@ -59,11 +61,8 @@ class Layer(msgspec.Struct, frozen=True, eq=False):
     @property
     def channel_axis(self) -> int:
         """The axis of the weights that counts output channels."""
-        if self.operator == "Conv":
-            return 0
-        if self.operator == "Gemm" and self.node.attrs.get("transB", 0):
-            return 0
-        return self.weights.ndim - 1 if self.operator in _PRODUCTS else 1
+        is_first = self.operator == "Conv" or bool(self.node.attrs.get("transB", 0))
+        return 0 if is_first else 1
 
 
 def weighted_layers(graph: gs.Graph) -> list[Layer]:
@@ -79,10 +78,11 @@ def matching(layers: Iterable[Layer], names: Sequence[str], operators: Sequence[
 
 
 def _is_weighted(node: gs.Node) -> bool:
-    if node.op not in CONVOLUTIONS | _PRODUCTS or len(node.inputs) < 2:
+    if node.op not in CONVOLUTIONS | _PRODUCTS or node.domain not in _STANDARD_DOMAINS:
         return False
     data, weights = node.inputs[:2]
     if not isinstance(data, gs.Variable) or not isinstance(weights, gs.Constant):
         return False
     is_transposed = node.op == "Gemm" and node.attrs.get("transA", 0)
-    return weights.values.dtype.kind == "f" and weights.values.ndim >= 2 and not is_transposed
+    is_known_rank = len(weights.shape) == 2 if node.op in _PRODUCTS else len(weights.shape) >= 3
+    return bool(weights.dtype == np.float32 and is_known_rank and not is_transposed)

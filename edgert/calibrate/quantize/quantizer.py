@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 
+from edgert.calibrate.quantize.draft import Draft, names_in
 from edgert.calibrate.quantize.float_model import FloatModel
 from edgert.calibrate.quantize.layers import Layer, weighted_layers
 from edgert.calibrate.quantize.placement import Placement
@@ -15,70 +15,80 @@ from edgert.calibrate.quantize.weights import LEVELS, corrected_bias, quantize_w
 from edgert.errors import ModelError
 from edgert.frames.result import Array
 
+_WeightsKey = tuple[str, int]  # the constant's name and the axis of the output channels
+
 
 class Quantizer:
-    """Makes INT8 models of one FP32 model. Weights are rounded once for all of them."""
+    """Makes INT8 models of one FP32 model, on any thread. Weights are rounded once for all of them."""
 
     def __init__(self, model: FloatModel, channel_means: Mapping[str, Array]) -> None:
         """`channel_means`: (channels,) of each tensor that a layer reads; biases are corrected by them."""
         self._model = model
         self._means = channel_means
-        self._rounded: dict[str, tuple[Array, Array]] = {}  # weights and scales, by the weights' name
+        self._layers = {layer.name: layer for layer in weighted_layers(model.graph())}
+        self._names = names_in(model.proto)
+        self._rounded: dict[_WeightsKey, tuple[Array, Array]] = {}
+        self._biases: dict[str, Array | None] = {}  # corrected, by layer
 
-    def quantize(self, placement: Placement, amax: Mapping[str, float]) -> onnx.ModelProto:
+    def quantize(
+        self, placement: Placement, amax: Mapping[str, float], *, is_checked: bool = True
+    ) -> onnx.ModelProto:
         """Return the model with INT8 where `placement` says; `amax[tensor]` becomes 127.
 
+        The check takes longer than all else: a model that runs at once and is thrown away needs none.
+
         Raises:
-            ModelError: the graph that came out is not valid.
+            ModelError: weights are NaN or Inf, or the graph that came out is not valid.
         """
-        graph = self._model.graph()
-        layers = {layer.name: layer for layer in weighted_layers(graph)}
-        for name in placement.layers:
-            self._correct_bias(layers[name])
-        nodes, tensors = {node.name: node for node in graph.nodes}, graph.tensors()
+        draft = Draft(self._model.proto, self._names)
         for tensor, edges in placement.edges.items():
-            restored = _add_pair(graph, tensors[tensor], amax[tensor] / LEVELS)
+            restored = _add_pair(draft, tensor, amax[tensor] / LEVELS)
             for edge in edges:
-                nodes[edge.node].inputs[edge.index] = restored
-        written: dict[str, gs.Variable] = {}
-        for name in placement.layers:
-            self._write_weights(graph, layers[name], written)
-        return self._exported(graph)
+                draft.set_input(edge.node, edge.index, restored)
+        written: dict[_WeightsKey, str] = {}
+        for layer in map(self._layers.__getitem__, placement.layers):
+            self._write_bias(draft, layer)
+            self._write_weights(draft, layer, written)
+        proto = draft.finished()
+        return self._checked(proto) if is_checked else proto
 
-    def _correct_bias(self, layer: Layer) -> None:
-        means = self._means.get(layer.activation)
-        if means is None or layer.bias is None:
-            return
-        quantized, scales = self._weights_of(layer)
-        bias = corrected_bias(layer, quantized, scales, means)
+    def _write_bias(self, draft: Draft, layer: Layer) -> None:
+        if layer.name not in self._biases:
+            self._biases[layer.name] = self._corrected(layer)
+        bias = self._biases[layer.name]
         if bias is not None:
-            layer.node.inputs[2] = gs.Constant(f"{layer.name}/bias", bias)
+            draft.set_input(layer.name, 2, draft.add_constant(f"{layer.name}/bias", bias))
 
-    def _write_weights(self, graph: gs.Graph, layer: Layer, written: dict[str, gs.Variable]) -> None:
+    def _corrected(self, layer: Layer) -> Array | None:
+        means = self._means.get(layer.activation)
+        return None if means is None else corrected_bias(layer, *self._weights_of(layer), means)
+
+    def _write_weights(self, draft: Draft, layer: Layer, written: dict[_WeightsKey, str]) -> None:
         """Let the layer read INT8 weights; those that several layers share are written once."""
-        name = str(layer.node.inputs[1].name)
-        if name not in written:
+        key = name, axis = _weights_key(layer)
+        if key not in written:
             quantized, scales = self._weights_of(layer)
             inputs = [
-                gs.Constant(f"{name}/int8", quantized),
-                gs.Constant(f"{name}/scale", scales),
-                gs.Constant(f"{name}/zero", np.zeros(scales.shape, np.int8)),
+                draft.add_constant(f"{name}/int8", quantized),
+                draft.add_constant(f"{name}/scale", scales),
+                draft.add_constant(f"{name}/zero", np.zeros(scales.shape, np.int8)),
             ]
-            axis = {"axis": layer.channel_axis}
-            written[name] = _add_node(graph, "DequantizeLinear", name, inputs, np.float32, axis)
-        layer.node.inputs[1] = written[name]
+            written[key] = draft.add_node("DequantizeLinear", inputs, axis=axis)
+        draft.set_input(layer.name, 1, written[key])
 
     def _weights_of(self, layer: Layer) -> tuple[Array, Array]:
-        name = str(layer.node.inputs[1].name)
-        if name not in self._rounded:
-            self._rounded[name] = quantize_weights(layer.weights, layer.channel_axis)
-        return self._rounded[name]
+        key = _weights_key(layer)
+        if key not in self._rounded:
+            weights = layer.weights
+            if not np.isfinite(weights).all():
+                raise ModelError(
+                    f"{self._model.file.path}: the weights of layer {layer.name} hold NaN or Inf. Train or "
+                    "export the model again."
+                )
+            self._rounded[key] = quantize_weights(weights, layer.channel_axis)
+        return self._rounded[key]
 
-    def _exported(self, graph: gs.Graph) -> onnx.ModelProto:
-        graph.cleanup().toposort()
-        proto: onnx.ModelProto = gs.export_onnx(graph)
-        proto.ir_version = self._model.proto.ir_version
-        proto.producer_name = "edgert"
+    def _checked(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         try:
             onnx.checker.check_model(proto)
         except onnx.checker.ValidationError as error:
@@ -86,26 +96,15 @@ class Quantizer:
         return proto
 
 
-def _add_pair(graph: gs.Graph, tensor: gs.Variable, scale: float) -> gs.Variable:
-    """Append Q and DQ for a tensor; return what comes out."""
-    name = tensor.name
+def _weights_key(layer: Layer) -> _WeightsKey:
+    return str(layer.node.inputs[1].name), layer.channel_axis
+
+
+def _add_pair(draft: Draft, tensor: str, scale: float) -> str:
+    """Add Q and DQ for a tensor; return what comes out."""
     ends = [
-        gs.Constant(f"{name}/scale", np.array(scale, np.float32)),
-        gs.Constant(f"{name}/zero", np.zeros((), np.int8)),
+        draft.add_constant(f"{tensor}/scale", np.array(scale, np.float32)),
+        draft.add_constant(f"{tensor}/zero", np.zeros((), np.int8)),
     ]
-    quantized = _add_node(graph, "QuantizeLinear", name, [tensor, *ends], np.int8)
-    return _add_node(graph, "DequantizeLinear", name, [quantized, *ends], np.float32)
-
-
-def _add_node(
-    graph: gs.Graph,
-    operator: str,
-    name: str,
-    inputs: list[gs.Tensor],
-    dtype: type[np.generic],
-    attributes: Mapping[str, int] | None = None,
-) -> gs.Variable:
-    output = gs.Variable(f"{name}/{operator}", np.dtype(dtype))
-    node = gs.Node(operator, f"{name}/{operator}/node", dict(attributes or {}), inputs, [output])
-    graph.nodes.append(node)
-    return output
+    quantized = draft.add_node("QuantizeLinear", [tensor, *ends], after=tensor)
+    return draft.add_node("DequantizeLinear", [quantized, *ends], after=tensor)

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime as ort
 
 from edgert.build.onnx_file import OnnxFile
+from edgert.calibrate.quantize.node_names import nodes_of
 from edgert.errors import ModelError
 
 
@@ -36,7 +37,7 @@ def simplify(file: OnnxFile) -> onnx.ModelProto:
                 "model without that."
             ) from error
     proto.ir_version = file.model.ir_version
-    used = {node.domain for node in proto.graph.node}
+    used = {node.domain for node in nodes_of(proto.graph)}
     kept = [entry for entry in proto.opset_import if entry.domain in used | {""}]
     del proto.opset_import[:]
     proto.opset_import.extend(kept)

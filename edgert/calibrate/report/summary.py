@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -35,6 +34,8 @@ from edgert.calibrate.sample.sample_set import SampleSet
 from edgert.calibrate.setting import Setting
 from edgert.models.manifest import SourceModel
 
+TOOLS = __version__, onnxruntime.__version__  # another version may come to another result
+
 
 class Findings(msgspec.Struct, frozen=True):
     """What the stages found before the comparison."""
@@ -56,30 +57,34 @@ def summarise(setting: Setting, found: Findings, held_out: HeldOut) -> Calibrati
         model=setting.recipe.name,
         source=SourceModel(file.path.name, file.sha256),
         made_utc=datetime.datetime.now(datetime.timezone.utc),
-        edgert=__version__,
-        onnxruntime=onnxruntime.__version__,
+        edgert=TOOLS[0],
+        onnxruntime=TOOLS[1],
         seed=samples.seed,
-        samples=SampleCounts(
-            calibration=len(samples.calibration),
-            selection=len(samples.selection),
-            held_out=len(samples.held_out),
-            labelled=held_out.labelled,
-            offered=samples.offered,
-        ),
+        samples=_counts(samples, held_out),
         verdict=verdict_on(limits, problems),
         problems=problems,
-        notes=(*samples.warnings, *found.choice.notes),
+        notes=(*samples.warnings, *found.choice.notes, *held_out.notes),
         limits=limits,
         method=found.choice.method,
         methods=found.choice.tried,
         figures=held_out.figures,
-        reference=_cost(file.path, held_out.reference_ms),
-        candidate=_cost(found.int8_model, held_out.candidate_ms),
+        reference=_cost(file.model.ByteSize(), held_out.reference_ms),
+        candidate=_cost(found.int8_model.stat().st_size, held_out.candidate_ms),
         tensors=tuple(_tensors(found)),
         layers=tuple(_layers(setting, found)),
         changed=tuple(FrameDifference(each.file, each.difference) for each in held_out.changed),
         stages=tuple(found.stages),
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_rss_bytes=_peak_rss_bytes(),
+    )
+
+
+def _counts(samples: SampleSet, held_out: HeldOut) -> SampleCounts:
+    return SampleCounts(
+        calibration=len(samples.calibration),
+        selection=len(samples.selection),
+        held_out=len(samples.held_out),
+        labelled=held_out.labelled,
+        offered=samples.offered,
     )
 
 
@@ -87,10 +92,10 @@ def _unmeasured(limits: AccuracyLimits) -> tuple[str, ...]:
     return ("there are limits, and no frame was held out to measure with",) if limits.are_set else ()
 
 
-def _cost(file: Path, run_ms: Sequence[float]) -> ModelCost:
+def _cost(size_bytes: int, run_ms: Sequence[float]) -> ModelCost:
     p50_ms, p99_ms = map(float, np.percentile(run_ms, (50, 99))) if run_ms else (None, None)
     return ModelCost(
-        size_bytes=file.stat().st_size, p50_ms=p50_ms, p99_ms=p99_ms, runtime="onnxruntime", device="host"
+        size_bytes=size_bytes, p50_ms=p50_ms, p99_ms=p99_ms, runtime="onnxruntime", device="host"
     )
 
 
@@ -129,3 +134,12 @@ def _layers(setting: Setting, found: Findings) -> Iterator[LayerReport]:
             is_kept=layer.name not in quantized,
             reason=reason,
         )
+
+
+def _peak_rss_bytes() -> int | None:
+    """Return what this process took at most; getrusage tells of the one that started it too."""
+    for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "VmHWM":
+            return int(value.split()[0]) << 10
+    return None

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from edgert.calibrate.sample.candidate import PictureFile
-from edgert.calibrate.sample.sample_set import sync_folder
 from edgert.capture.picture import encode_png
 from edgert.capture.picture_file import read_picture
+from edgert.disk import sync_folder
 from edgert.errors import ConfigError
 from edgert.frames.result import Array
 

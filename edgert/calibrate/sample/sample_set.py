@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from edgert.disk import replace_file
 from edgert.errors import ConfigError, ModelError
 from edgert.models.manifest import sha256_of
 
@@ -50,19 +50,10 @@ def save_sample_set(sample_set: SampleSet, file: Path) -> None:
 
     Raises ConfigError.
     """
-    partial = file.with_name(f"{file.name}.partial")
     content = msgspec.json.format(msgspec.json.encode(sample_set), indent=1)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as opened:
-                opened.write(content)
-                opened.flush()
-                os.fsync(opened.fileno())
-            partial.rename(file)
-            sync_folder(file.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_file(file, content)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written: {error.strerror}") from error
 
@@ -87,15 +78,6 @@ def read_sample_set(file: Path) -> SampleSet:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: is no list of samples: {error}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder down to the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _check(path: Path, frame: SampleFrame, file: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgert.build.compare import LIMITS, Comparer, Example, Limits, Side, limits_for, match_output
+from edgert.build.compare import LIMITS, Comparer, Example, Limits, Side, limits_for
 from edgert.build.matching import DetectionMatch
 from edgert.decode.classify import ClassifyDecoder, ClassifyOptions
 from edgert.decode.ssd import SsdDecoder, SsdOptions
@@ -62,27 +62,6 @@ def test_the_worst_picture_counts():
     assert match.cosine == pytest.approx(0.5**0.5)
     assert match.relative_error == 1.0
     assert found.problems == ("output 'y' has a cosine of 0.70711, expected 0.97 or more",)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "cosine", "error"),
-    [
-        ([0, 0], [0, 0], 1.0, 0.0),
-        ([0, 0], [0, 1], 0.0, 1.0),
-        ([2, 0], [0, 2], 0.0, 1.0),
-        ([1, np.nan], [1, np.nan], 1.0, 0.0),
-        ([1, 2], [1, np.inf], 0.0, np.inf),
-        ([4, 0], [2, 0], 1.0, 0.5),
-    ],
-)
-def test_cosine_and_error_of_one_output(old, new, cosine, error):
-    match = match_output("y", np.array(old, np.float32), np.array(new, np.float32))
-    assert (match.cosine, match.relative_error) == (cosine, error)
-
-
-def test_half_floats_do_not_overflow():
-    large = np.full(10_000, 60_000, np.float16)
-    assert match_output("y", large, large).cosine == pytest.approx(1.0)
 
 
 def test_a_batch_is_no_longer_than_asked():

@@ -9,7 +9,7 @@ import pytest
 from edgert.build.configure import configure, save_timing_cache
 from edgert.build.options import BuildOptions
 from edgert.build.shapes import parse_profile
-from edgert.errors import ConfigError, DeviceError
+from edgert.errors import ConfigError, DeviceError, ModelError
 from tests.fakes.tensorrt_10 import Config, Flag, bindings, parsed
 
 
@@ -17,9 +17,11 @@ def options(runtime="tensorrt", **stated):
     return BuildOptions(model=Path("m.onnx"), store=Path("s"), name="m", runtime=runtime, **stated)
 
 
-def configured(config=None, profiles=(), *, dla_cores=0, runtime="tensorrt", differences=None, **stated):
+def configured(
+    config=None, profiles=(), *, dla_cores=0, runtime="tensorrt", differences=None, calibrator=None, **stated
+):
     network = parsed(bindings(**(differences or {})), config or Config(), dla_cores)
-    return configure(network, options(runtime, **stated), profiles, "monitor")
+    return configure(network, options(runtime, **stated), profiles, "monitor", calibrator)
 
 
 def test_profiles_come_in_order():
@@ -45,12 +47,25 @@ def test_a_strongly_typed_builder_is_told_nothing():
     assert configured(precision="fp16", differences={"has_precision_flags": False}).flags == []
 
 
-def test_a_calibration_cache_becomes_a_calibrator(tmp_path):
-    cache = tmp_path / "cache"
-    cache.write_bytes(b"TRT-100300-EntropyCalibration2\nx: 3c010a14\n")
-    calibrator = configured(precision="int8", calibration_cache=cache).int8_calibrator
-    assert calibrator.initialised
-    assert calibrator.read_calibration_cache() == cache.read_bytes()
+def test_inputs_that_vary_are_calibrated_with_the_first_profile():
+    profiles = [parse_profile("x=1x3:2x3:4x3"), parse_profile("x=1x3:8x3:8x3")]
+    calibrator = object()
+    config = configured(profiles=profiles, precision="int8", calibrator=calibrator)
+    assert config.int8_calibrator is calibrator
+    assert config.calibration_shapes == {"x": ((1, 3), (2, 3), (4, 3))}
+
+
+def test_inputs_that_do_not_vary_need_no_profile_to_calibrate_with():
+    calibrator = object()
+    config = configured(precision="int8", calibrator=calibrator)
+    assert (config.int8_calibrator, config.calibration_shapes) == (calibrator, None)
+    assert configured(profiles=[parse_profile("x=1x3")], precision="int8").calibration_shapes is None
+
+
+def test_a_profile_that_cannot_be_calibrated_with_is_said():
+    config = Config(takes_calibration_profile=False)
+    with pytest.raises(ModelError, match=r"TensorRT 10.3.0 refuses to calibrate with its first profile"):
+        configured(config, [parse_profile("x=1x3")], precision="int8", calibrator=object())
 
 
 def test_memory_is_in_mebibytes():

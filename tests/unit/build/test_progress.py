@@ -44,6 +44,20 @@ def test_a_step_counts_by_what_is_done_inside_it():
     assert progress.fraction() == 0.5
 
 
+def test_a_phase_beside_the_build_is_shown_until_it_ends():
+    """Calibration is none of the builder's phases."""
+    progress = BuildProgress("coco", io.StringIO())
+    progress.phase_start("build", None, 4)
+    progress.step_complete("build", 0)
+    progress.phase_start("calibrate", None, 2)
+    progress.step_complete("calibrate", 0)
+    assert progress.fraction() == 0.5
+    progress.phase_finish("calibrate")
+    assert progress.fraction() == 0.25
+    progress.phase_finish("build")
+    assert progress.fraction() == 0.25  # the last one stays
+
+
 def test_what_the_builder_says_out_of_order_breaks_nothing():
     progress = BuildProgress("coco", io.StringIO())
     assert progress.step_complete("unknown", 3)
@@ -92,8 +106,9 @@ def test_a_cancelled_build_ends_at_its_next_step():
     progress.phase_start("build", None, 3)
     assert progress.step_complete("build", 0)
     progress.cancel()
+    progress.cancel()
     assert not progress.step_complete("build", 1)
-    assert stream.getvalue().endswith("coco: ends at the builder's next step\n")
+    assert stream.getvalue().count("coco: ends at the builder's next step\n") == 1
 
 
 def test_the_monitor_of_a_runtime_tells_the_progress():

@@ -12,6 +12,7 @@ from edgert.build.arguments import BUILD_EXAMPLES, add_build
 from edgert.build.options import Reduction
 from edgert.build.request import check_packages, read_request
 from edgert.errors import ConfigError, ModelError
+from edgert.models.completion import AUTO_MAX_BATCH_SIZE
 from edgert.models.manifest import ShapeRange
 from tests.fakes.store import Site
 
@@ -109,6 +110,12 @@ def test_the_model_to_be_like_has_to_be_there(site):
 def test_values_that_cannot_be_are_refused(site, text, capsys):
     with pytest.raises((argparse.ArgumentError, SystemExit)):
         read(site, text)
+
+
+def test_the_help_tells_the_default_batch():
+    parser = argparse.ArgumentParser("edgert build")
+    add_build(parser)
+    assert f"max_batch_size, or {AUTO_MAX_BATCH_SIZE}" in " ".join(parser.format_help().split())
 
 
 def test_missing_packages_are_named_with_the_extra():

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from edgert.build.shapes import check_single, fixed_shapes, largest_batch, parse_profile, profiles_for
+from edgert.build.shapes import (
+    calibration_inputs,
+    check_single,
+    fixed_shapes,
+    largest_batch,
+    parse_profile,
+    profiles_for,
+)
 from edgert.errors import ConfigError
 from edgert.models.manifest import ShapeRange
 from edgert.models.tensor_spec import TensorSpec
@@ -112,3 +119,12 @@ def test_a_fixed_batch_takes_the_place_of_the_variable_axis():
     for spec in (OPEN, STATIC):
         with pytest.raises(ConfigError, match="for an engine of batch 4"):
             fixed_shapes([spec], 4)
+
+
+def test_tensorrt_calibrates_with_the_best_shape_of_the_first_profile():
+    profiles = ({"images": sides(1, 2, 4)}, {"images": sides(1, 8, 8)})
+    assert calibration_inputs((IMAGES, SCALE), profiles) == (
+        TensorSpec("images", "float32", (2, 3, 8, 8)),
+        SCALE,
+    )
+    assert calibration_inputs((STATIC,), ()) == (STATIC,)

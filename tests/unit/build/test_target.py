@@ -8,7 +8,14 @@ import pytest
 
 from edgert.build.describe import EngineFacts
 from edgert.build.options import BuildOptions
-from edgert.build.target import check_fit, check_runtime, choose_runtime, find_target, model_name
+from edgert.build.target import (
+    batch_note,
+    check_fit,
+    check_runtime,
+    choose_runtime,
+    find_target,
+    model_name,
+)
 from edgert.decode.ssd import SsdOptions
 from edgert.decode.tensors import TensorsOptions
 from edgert.errors import ConfigError, ModelError
@@ -174,3 +181,30 @@ def test_an_engine_that_fits_passes(site):
     site.add("coco", config=f"{PLAN}max_batch_size: 4\n", settings=SSD)
     check_fit(find_target(site.store, "coco", ""), options(site), facts())
     check_fit(find_target(site.store, "absent", ""), options(site), facts())
+
+
+@pytest.mark.parametrize(
+    ("config", "max_batch", "served"),
+    [
+        ("max_batch_size: 4\n", 8, 4),
+        ("max_batch_size: 4\n", 4, None),
+        ("", 8, 4),
+        ("", 4, None),
+        ("max_batch_size: 0\n", 8, None),
+    ],
+)
+def test_batches_that_the_service_never_makes_are_said(site, config, max_batch, served):
+    site.add("coco", config=PLAN + config, settings=SSD)
+    note = batch_note(find_target(site.store, "coco", ""), options(site), facts(max_batch=max_batch))
+    if served is None:
+        assert note == ""
+    else:
+        file = site.store / "coco" / "config.pbtxt"
+        assert note == (
+            f"the engine takes batches up to {max_batch}, the service makes none over {served}: raise "
+            f"max_batch_size in {file}"
+        )
+
+
+def test_a_new_model_is_described_as_it_was_built(site):
+    assert batch_note(find_target(site.store, "new", ""), options(site), facts(max_batch=64)) == ""

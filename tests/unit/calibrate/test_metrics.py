@@ -189,12 +189,3 @@ def test_a_comparison_of_tensors():
 def test_without_frames_nothing_was_measured():
     found = HeldOutComparison().figures()
     assert (found.frames, found.top1_agreement, found.recall, found.cosine_min) == (0, None, None, None)
-
-
-def test_the_nearest_ranks_last():
-    def rank(*values):
-        comparison = HeldOutComparison()
-        comparison.add(answer(classes(0)), answer(classes(0), *values))
-        return comparison.figures().rank
-
-    assert rank(1, 0.5) < rank(1, 0.1) < rank(1, 0)

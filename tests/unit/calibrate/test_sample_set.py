@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 
 import msgspec
 import pytest
@@ -33,7 +34,7 @@ def test_a_list_comes_back_as_it_was(samples, file):
     save_sample_set(samples, file)
     assert load_sample_set(file) == samples
     assert json.loads(file.read_text())["schema"] == "edgert.samples/1"
-    assert "samples.json.partial" not in files_in(file.parent)
+    assert f".samples.json.{os.getpid()}" not in files_in(file.parent)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -73,7 +74,7 @@ def test_a_missing_list_is_an_error(file):
 
 def test_a_list_that_cannot_be_written_leaves_the_old_one(samples, file):
     save_sample_set(samples, file)
-    file.with_name("samples.json.partial").mkdir()
+    file.with_name(f".samples.json.{os.getpid()}").mkdir()
     with pytest.raises(ConfigError, match=r"samples.json: cannot be written"):
         save_sample_set(msgspec.structs.replace(samples, seed=4), file)
     assert load_sample_set(file).seed == 3

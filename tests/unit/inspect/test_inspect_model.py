@@ -48,6 +48,14 @@ def test_text_is_one_line_a_fact(site, capsys):
     assert lines[-1] == "runs_here: True"
 
 
+def test_who_asks_an_onnx_model_for_its_layers_is_told(site, capsys):
+    folder = site.add("mean", store.mean_model())
+    for path in (folder, folder / "1" / "model.onnx"):
+        assert main(["inspect", str(path), "--layers"]) == ExitCode.OK
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last == "layers: onnxruntime tells none; --layers is for plans of TensorRT"
+
+
 def test_engine_file_alone(site, capsys):
     file = site.add("mean", store.mean_model()) / "1" / "model.onnx"
     code, report = inspect(capsys, file)

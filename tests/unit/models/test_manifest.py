@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from edgert.errors import EngineMismatchError, ModelError
-from edgert.models import manifest as manifest_module
 from edgert.models.manifest import (
     MAX_MANIFEST_BYTES,
     Manifest,
@@ -99,7 +98,7 @@ def test_a_write_that_fails_leaves_the_old_manifest(plan_file, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(manifest_module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ModelError, match="the manifest cannot be written: No space left on device"):
         write_manifest(plan_file, make_manifest(precision="int8"))
     assert read_manifest(plan_file).precision == "fp16"

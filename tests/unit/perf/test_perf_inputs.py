@@ -225,7 +225,7 @@ def test_a_file_that_is_no_picture(tmp_path):
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n cut")
     (tmp_path / "empty").mkdir()
     for name, message in (
-        ("a.txt", "expected a JPEG, a PNG"),
+        ("a.txt", "is no .npy or .npz, .* neither JPEG nor PNG"),
         ("b.png", "cannot be used as a picture"),
         ("c.png", "cannot be used as a picture"),
         ("empty", "the folder has no files"),

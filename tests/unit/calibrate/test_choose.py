@@ -1,0 +1,266 @@
+"""Thresholds and layers in float, chosen on a few frames with a real model."""
+
+from __future__ import annotations
+
+import io
+
+import msgspec
+import pytest
+
+from edgert.calibrate.choose import FALLBACK, Chooser
+from edgert.calibrate.compare.comparison import ComparisonFigures
+from edgert.calibrate.compare.metrics import ClassFigures, DetectionFigures, TensorFigures
+from edgert.calibrate.fewest import fewest_layers
+from edgert.calibrate.observe.observation import Observation, Observer
+from edgert.calibrate.progress import StageProgress
+from edgert.calibrate.quantize.placement import place
+from edgert.calibrate.recipe import load_recipe
+from edgert.calibrate.sample.sampler import sample
+from edgert.calibrate.setting import open_setting
+from edgert.calibrate.work import open_work_folder
+from edgert.errors import ConfigError, ModelError
+from edgert.models.calibration_cache import CalibrationCache, write_calibration_cache
+from tests.fakes.recipe import RecipeSite
+
+AS_TENSORS = '[prepare]\nfit = "stretch"\nscale = 0.00392\n'  # cosines agree to less than 1 always
+
+
+def cosine(mean):
+    return TensorFigures(
+        name="y",
+        frames=50,
+        not_finite=0,
+        cosine_mean=mean,
+        cosine_min=mean,
+        relative_error_mean=0,
+        relative_error_max=0,
+    )
+
+
+def classes(same, mean=0.9, frames=50):
+    figures = ClassFigures(frames=frames, top1_agreement=same / frames, top5_overlap=1)
+    return ComparisonFigures(frames=frames, classes=figures, tensors=(cosine(mean),))
+
+
+def boxes(matched, mean=0.9, each=200):
+    figures = DetectionFigures(
+        frames=50,
+        reference_count=each,
+        candidate_count=each,
+        matched=matched,
+        recall=None,
+        precision=None,
+        score_error=None,
+        iou=None,
+    )
+    return ComparisonFigures(frames=50, detections=figures, tensors=(cosine(mean),))
+
+
+def tensors(mean):
+    return ComparisonFigures(frames=50, tensors=(cosine(mean),))
+
+
+@pytest.mark.parametrize(
+    ("tried", "fewest"),
+    [
+        ([classes(47), classes(48), classes(47), classes(49)], 0),  # 3 and 1 wrong of 50: may be luck
+        ([classes(40), classes(48), classes(47), classes(49)], 1),
+        ([classes(48), classes(50), classes(50)], 1),
+        ([classes(49, 0.9), classes(49, 0.99), classes(49, 0.991)], 1),  # luck or not, the outputs are nearer
+        ([classes(49, 0.9), classes(49, 0.901)], 0),
+        ([boxes(196), boxes(195), boxes(197)], 0),  # 8, 10 and 6 without a partner
+        ([boxes(180), boxes(195), boxes(197)], 1),
+        ([tensors(0.9), tensors(0.99), tensors(0.9905), tensors(0.992)], 1),
+        ([tensors(0.9), tensors(0.8)], 0),
+        ([tensors(0.99)], 0),
+        ([ComparisonFigures(frames=0), ComparisonFigures(frames=0)], 0),
+    ],
+)
+def test_no_more_layers_than_do_good(tried, fewest):
+    assert fewest_layers(dict(enumerate(tried)), 2.0) == fewest
+
+
+def test_the_first_that_agrees_enough_is_enough():
+    tried = dict(enumerate([classes(40), classes(45), classes(50)]))
+    assert fewest_layers(tried, 0.9) == 1
+    assert fewest_layers(tried, 0.5) == 0
+    assert fewest_layers(tried, 1.0) == 2
+
+
+class Bench:
+    """A tiny model that was observed, and a folder of work."""
+
+    def __init__(self, folder, quantize, *, few=None, settings=AS_TENSORS, stream=None):
+        site = RecipeSite(folder, settings=settings)
+        frames = {"few": few} if few else {}
+        recipe = load_recipe(site.recipe(f"[quantize]\n{quantize}", sample=site.pictures(), **frames))
+        self.setting = open_setting(recipe)
+        self.samples = sample(recipe.options.sample, folder, site.work)
+        self.observation = Observation()
+        frames = [(frame.name, frame.tensor) for frame in self.setting.frames(self.samples.calibration)]
+        observer = Observer(self.setting.model, self.setting.info, place(self.setting.model.graph()).tensors)
+        observer.observe(self.observation, lambda: frames, lambda: None, lambda: None)
+        self.stream = stream or io.StringIO()
+        self.work = site.work
+
+    def choose(self, key=b"observed"):
+        selection = self.samples.selection
+        with open_work_folder(self.work) as work:
+            self.progress = StageProgress("tiny", self.stream)
+            chooser = Chooser(self.setting, self.observation, selection, work, self.progress)
+            choice = chooser.choose(key)
+            return choice, chooser.placement(choice)
+
+    @property
+    def stages(self):
+        return [time.name for time in self.progress.times]
+
+
+def test_one_of_the_methods_is_chosen_by_agreement(tmp_path):
+    bench = Bench(tmp_path, "most_sensitive = 0")
+    choice, placement = bench.choose()
+    agreements = {each.method: each.agreement for each in choice.tried}
+    assert agreements[choice.method] == max(agreements.values())
+    assert len(agreements) == 5
+    assert [each.method for each in choice.tried if each.is_chosen] == [choice.method]
+    assert placement.layers == ("first", "second", "last")
+    assert choice.errors == choice.kept == {}
+
+
+def test_a_method_that_is_asked_for_is_taken_as_it_is(tmp_path):
+    bench = Bench(tmp_path, 'method = "minmax"\nmost_sensitive = 0')
+    choice, _ = bench.choose()
+    assert (choice.method, choice.tried, bench.stages) == ("minmax", (), [])
+    histograms = bench.observation.histograms
+    assert choice.amax == {name: pytest.approx(histograms[name].amax) for name in choice.amax}
+
+
+def test_without_frames_to_choose_by_nothing_is_tried_and_a_note_says_so(tmp_path):
+    bench = Bench(tmp_path, "", few="count = 1\nselection_count = 1\nheld_out_count = 1\nmax_frames = 2")
+    assert bench.samples.selection == ()
+    choice, placement = bench.choose()
+    assert (choice.method, bench.stages, len(placement.layers)) == (FALLBACK, [], 3)
+    assert choice.notes == ("There were no frames to choose a method by, so it is mse",)
+
+
+def test_layers_that_are_asked_for_stay_in_float(tmp_path):
+    choice, placement = Bench(tmp_path, 'keep = ["fir*"]\nkeep_types = ["Gemm"]\nmost_sensitive = 0').choose()
+    assert choice.kept == {"first": "asked for", "last": "asked for"}
+    assert placement.layers == ("second",)
+
+
+def test_the_most_sensitive_layers_stay_in_float_as_far_as_that_helps(tmp_path):
+    bench = Bench(tmp_path, 'method = "mse"\nmost_sensitive = 2')
+    choice, placement = bench.choose()
+    assert bench.stages == ["measure layers", "keep layers in float"]
+    assert set(choice.errors) == {"first", "second", "last"}
+    worst = sorted(choice.errors, key=lambda layer: -choice.errors[layer])
+    assert list(choice.kept) == worst[: len(choice.kept)]
+    assert set(choice.kept.values()) == {"sensitive"}
+    assert set(placement.layers) == set(choice.errors) - set(choice.kept)
+
+
+def test_enough_agreement_ends_the_search(tmp_path):
+    bench = Bench(tmp_path, "agreement_min = 0.5")
+    _, placement = bench.choose()
+    assert bench.stages == ["choose thresholds"]
+    assert len(placement.layers) == 3
+
+
+def test_what_was_chosen_is_not_chosen_again(tmp_path):
+    bench = Bench(tmp_path, "most_sensitive = 2")
+    first = bench.choose()
+    assert bench.stages == ["choose thresholds", "measure layers", "keep layers in float"]
+    assert bench.choose() == first
+    assert bench.stages == []
+    bench.choose(b"another observation")
+    assert len(bench.stages) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "stages"),
+    [
+        ({"most_sensitive": 1}, ["keep layers in float"]),
+        ({"agreement_min": 0.99999999}, ["keep layers in float"]),
+        ({"sensitivity_frames": 2}, ["measure layers", "keep layers in float"]),
+        ({"method": "minmax"}, ["measure layers", "keep layers in float"]),
+        ({"keep": ("first",)}, ["choose thresholds", "measure layers", "keep layers in float"]),
+    ],
+)
+def test_a_change_redoes_what_depends_on_it(tmp_path, changed, stages):
+    bench = Bench(tmp_path, "most_sensitive = 2")
+    bench.choose()
+    recipe = bench.setting.recipe
+    quantize = msgspec.structs.replace(recipe.options.quantize, **changed)
+    options = msgspec.structs.replace(recipe.options, quantize=quantize)
+    recipe = msgspec.structs.replace(recipe, options=options)
+    bench.setting = msgspec.structs.replace(bench.setting, recipe=recipe)
+    bench.choose()
+    assert bench.stages == stages
+
+
+def test_layers_that_were_measured_before_a_stop_are_not_measured_again(tmp_path):
+    class Stops(io.StringIO):
+        def write(self, text):
+            if "keep layers" in text:
+                raise KeyboardInterrupt
+            return super().write(text)
+
+    bench = Bench(tmp_path, "most_sensitive = 2", stream=Stops())
+    with pytest.raises(KeyboardInterrupt):
+        bench.choose()
+    bench.stream = io.StringIO()
+    bench.choose()
+    assert bench.stages == ["keep layers in float"]
+
+
+def cache_at(folder, scales):
+    write_calibration_cache(folder / "old.cache", CalibrationCache(100300, "EntropyCalibration2", scales))
+    return 'cache = "old.cache"'
+
+
+def test_thresholds_of_a_cache(tmp_path):
+    quantize = cache_at(tmp_path, {"image": 0.5, "r1": 0.25, "r2": 0.125, "flat": 1.0, "logits": 2.0})
+    choice, placement = Bench(tmp_path, f"{quantize}\nmost_sensitive = 0").choose()
+    assert choice.method == "cache"
+    assert choice.amax == {"image": 63.5, "r1": 31.75, "flat": 127.0}
+    assert (len(placement.layers), choice.notes) == (3, ())
+
+
+def test_what_the_cache_has_no_range_for_stays_in_float(tmp_path):
+    quantize = cache_at(tmp_path, {"image": 0.5, "r1": 0.25, "r2": 0.125, "flat": 0.0})
+    choice, placement = Bench(tmp_path, f"{quantize}\nmost_sensitive = 0").choose()
+    assert placement.layers == ("first", "second")
+    assert choice.notes == ("1 tensors have no range in old.cache and stay in float: flat",)
+
+
+def test_another_cache_is_another_choice(tmp_path):
+    bench = Bench(
+        tmp_path, cache_at(tmp_path, {"image": 0.5, "r1": 0.25, "flat": 1.0}) + "\nmost_sensitive = 0"
+    )
+    first, _ = bench.choose()
+    cache_at(tmp_path, {"image": 0.25, "r1": 0.25, "flat": 1.0})
+    second, _ = bench.choose()
+    assert (first.amax["image"], second.amax["image"]) == (63.5, 31.75)
+
+
+@pytest.mark.parametrize(
+    ("quantize", "kind", "told"),
+    [
+        (
+            'keep = ["frist"]',
+            ConfigError,
+            "quantize.keep: no layer is called 'frist'; there are 3, such as first, second, last",
+        ),
+        (
+            'keep_types = ["LSTM"]',
+            ConfigError,
+            "quantize.keep_types: no layer is a 'LSTM'; there are Conv, Gemm",
+        ),
+        ('keep = ["*"]', ModelError, "has no layer that could be quantized: all 3 are to be kept in float"),
+    ],
+)
+def test_what_cannot_be_kept(tmp_path, quantize, kind, told):
+    with pytest.raises(kind) as caught:
+        Bench(tmp_path, quantize).choose()
+    assert told in str(caught.value)
