@@ -3,6 +3,7 @@
 # check  format, lint, types, import contracts, tests that need nothing
 # bench  the figures of README, as ratios; writes bench.json
 # bench-mqtt  the figures of publishing; needs mosquitto
+# bench-int8  INT8 against other quantizers; BENCH_MODELOPT names an interpreter that has nvidia-modelopt
 # gpu, gpu-bench  tests and figures that need an NVIDIA GPU and its CUDA toolkit; SETUP=no PY=python3 takes
 #                 the interpreter as it is
 # kernels  compile the CUDA kernels that the wheel carries
@@ -14,7 +15,7 @@ PY ?= $(BIN)/python
 SETUP ?= yes
 NVRTC ?= .cache/nvrtc/nvidia/cuda_nvrtc/lib/libnvrtc.so.12
 
-.PHONY: run test check bench bench-mqtt gpu gpu-bench gpu-ready kernels clean
+.PHONY: run test check bench bench-mqtt bench-int8 gpu gpu-bench gpu-ready kernels clean
 run:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo$(BROKER_EXTRA)
 	@$(BIN)/edgert demo $(ARGS)
@@ -38,6 +39,10 @@ bench-mqtt:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo,dev
 	@sh setup.sh packages
 	$(BIN)/python -m tests.mqtt_bench $(ARGS)
+
+bench-int8:
+	@PYTHON=$(PYTHON) sh setup.sh host,demo,calibrate,dev
+	$(BIN)/python -m tests.int8_bench $(ARGS)
 
 gpu: gpu-ready
 	$(PY) -m pytest -m gpu tests/gpu tests/contract $(ARGS)

@@ -20,7 +20,7 @@ from edgert.calibrate.quantize.placement import Placement, place
 from edgert.calibrate.quantize.quantizer import Quantizer
 from edgert.calibrate.report.report import MethodReport
 from edgert.calibrate.sample.sample_set import SampleFrame
-from edgert.calibrate.sensitivity import Sensitivity, measure_layers
+from edgert.calibrate.sensitivity import AT_ONCE, Sensitivity, measure_layers
 from edgert.calibrate.setting import Setting
 from edgert.calibrate.work import WorkFolder, key_of
 from edgert.models.manifest import sha256_of
@@ -67,7 +67,7 @@ class Chooser:
         self._placement, self._kept = placement_asked_for(setting)
         self._quantizer = Quantizer(setting.model, observation.channel_means())
         path, score_min = setting.model.file.path, setting.recipe.options.score_min
-        self._trial = Trial(path, setting.model.proto, setting.decoder, score_min)
+        self._trial = Trial(path, setting.model.proto, setting.decoder, score_min, AT_ONCE)
 
     @property
     def quantizer(self) -> Quantizer:

@@ -42,4 +42,3 @@ def _wrong(figures: ComparisonFigures) -> float:
         both = figures.detections.reference_count + figures.detections.candidate_count
         return both - 2 * figures.detections.matched
     return 0.0
-

@@ -32,12 +32,12 @@ class Sensitivity:
         self._expected = self._run(reference)
 
     def error_of(self, candidate: onnx.ModelProto) -> float:
-        """Return the outputs' squared error by the reference's square, the mean over frames and outputs.
+        """Return the outputs' error, the mean over frames and outputs; see `weighted_error`.
 
         An output of another shape counts 1, one with NaN or Inf that the reference has not is infinite.
         """
         errors = [
-            relative_error(expected[name], actual[name])
+            weighted_error(expected[name], actual[name])
             for expected, actual in zip(self._expected, self._run(candidate), strict=True)
             for name in expected
         ]
@@ -82,14 +82,18 @@ def _workers() -> Iterator[Executor]:
         workers.shutdown(cancel_futures=True)
 
 
-def relative_error(expected: Array, actual: Array) -> float:
-    """Return the squared difference by the expected square."""
+def weighted_error(expected: Array, actual: Array) -> float:
+    """Return the squared difference by the expected square, each value weighted by its magnitude.
+
+    So the few large values that decide an answer count, and not the many small ones of the background.
+    """
     if expected.shape != actual.shape:
         return 1.0
     old, new = expected.astype(np.float64), actual.astype(np.float64)
     differs = ~((old == new) | (np.isnan(old) & np.isnan(new)))
-    noise = float(np.square(old[differs] - new[differs]).sum())
-    signal = float(np.square(old[np.isfinite(old)]).sum())
+    one, other = old[differs], new[differs]
+    noise = float((np.square(one - other) * np.maximum(np.abs(one), np.abs(other))).sum())
+    signal = float((np.abs(old[np.isfinite(old)]) ** 3).sum())
     if not math.isfinite(noise):
         return math.inf
     return noise / signal if signal else float(noise > 0)

@@ -101,7 +101,7 @@ def _layers(report: CalibrationReport) -> Iterator[str]:
         return
     layers = report.sensitive_layers
     yield "<h2>Sensitivity of layers</h2>"
-    yield '<p class="dim">squared error of the outputs by their square, with this layer alone in INT8</p>'
+    yield '<p class="dim">error of the outputs, by their size, with this layer alone in INT8</p>'
     largest = layers[0].error or 0.0
     yield from _table(_LAYER_HEADER, (_layer_row(layer, largest) for layer in layers[:MAX_LAYERS]))
     yield from _left_out(len(layers) - MAX_LAYERS)

@@ -54,7 +54,7 @@ class MethodReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One layer. `error` is the outputs' squared error by their square when it alone is INT8."""
+    """One layer. `error` is that of the outputs when it alone is INT8; see `sensitivity.weighted_error`."""
 
     name: str
     type: str

@@ -66,11 +66,14 @@ def tensors(mean):
         ([classes(47), classes(48), classes(47), classes(49)], 0),  # 3 and 1 wrong of 50: may be luck
         ([classes(40), classes(48), classes(47), classes(49)], 1),
         ([classes(48), classes(50), classes(50)], 1),
-        ([classes(49, 0.9), classes(49, 0.99), classes(49, 0.991)], 1),  # luck or not, the outputs are nearer
+        (
+            [classes(49, 0.9), classes(49, 0.9905), classes(49, 0.991)],
+            1,
+        ),  # luck or not, the outputs are nearer
         ([classes(49, 0.9), classes(49, 0.901)], 0),
         ([boxes(196), boxes(195), boxes(197)], 0),  # 8, 10 and 6 without a partner
         ([boxes(180), boxes(195), boxes(197)], 1),
-        ([tensors(0.9), tensors(0.99), tensors(0.9905), tensors(0.992)], 1),
+        ([tensors(0.9), tensors(0.9915), tensors(0.9916), tensors(0.992)], 1),
         ([tensors(0.9), tensors(0.8)], 0),
         ([tensors(0.99)], 0),
         ([ComparisonFigures(frames=0), ComparisonFigures(frames=0)], 0),

@@ -66,6 +66,13 @@ def test_candidates_are_compared_in_one_pass():
     assert longer.relative_error_max == pytest.approx(1)
 
 
+def test_models_that_run_at_once_say_the_same():
+    candidates = {"a": scaling([1, 2, 3]), "b": scaling([-1, 2, 3]), "c": scaling([3, 2, 1])}
+    one = Trial(NAME, scaling([1, 1, 1]), Best(), 0.5).run(candidates, frames(5))
+    two = Trial(NAME, scaling([1, 1, 1]), Best(), 0.5, at_once=2).run(candidates, frames(5))
+    assert one == two
+
+
 def test_every_run_of_every_model_is_timed():
     compared = trial(scaling([1, 1, 1]))
     compared.run({"a": scaling([1, 1, 1]), "b": scaling([1, 1, 1])}, frames(3))
