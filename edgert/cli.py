@@ -11,10 +11,12 @@ from pathlib import Path
 from edgert import __version__
 from edgert.build.arguments import BUILD_EXAMPLES, add_build
 from edgert.calibrate.arguments import CALIBRATE_EXAMPLES, add_calibrate
+from edgert.cross_command import CROSS_EXAMPLES, add_cross
 from edgert.errors import EdgertError
 from edgert.exit_codes import ExitCode, exit_code_of
 from edgert.listen import command as listen
 from edgert.perf import command as perf
+from edgert.systemd.arguments import SYSTEMD_EXAMPLES, add_systemd
 
 _EXAMPLES = {
     "": """examples:
@@ -22,13 +24,17 @@ _EXAMPLES = {
   edgert check door.toml            is this pipeline file right?
   edgert run door.toml              run it until SIGTERM or Ctrl-C
   edgert build model.onnx --store store      an engine for this GPU, beside its manifest
+  edgert calibrate recipe.toml      an INT8 model whose accuracy is known
   edgert perf store/model           how fast is it?
+  edgert systemd install door       run /etc/edgert/door.toml as a hardened service
   edgert doctor                     what does this machine have, and what is missing?""",
     "run": """examples:
   edgert run door.toml
   edgert run door.toml --set sources.door.uri=v4l2:/dev/video2 --set service.log_level=debug
   edgert run clips.toml --report counts.json    a finite job: ends with its sources
-signals: TERM and INT drain and stop, a second one forces; HUP reloads the models""",
+signals: TERM and INT drain and stop, a second one forces; HUP reads FILE again and, if it is right,
+  reloads the models, or drains and starts anew what else has changed
+systemd: tells $NOTIFY_SOCKET when it is ready, what it does and, for a watchdog, that nothing hangs""",
     "check": """examples:
   edgert check door.toml
   edgert check door.toml --set models.coco.decode.score_min=0.4""",
@@ -48,6 +54,8 @@ signals: TERM and INT drain and stop, a second one forces; HUP reloads the model
     "calibrate": CALIBRATE_EXAMPLES,
     "perf": perf.EXAMPLES,
     "listen": listen.EXAMPLES,
+    "systemd": SYSTEMD_EXAMPLES,
+    "cross": CROSS_EXAMPLES,
     "demo": """examples:
   edgert demo
   edgert demo --seconds 60 --snapshots pictures
@@ -166,37 +174,9 @@ _duration.__name__ = "number of seconds"  # argparse says: invalid number of sec
 
 
 def _run(options: argparse.Namespace) -> int:
-    import logging
-    import threading
+    from edgert.service.command import run_service
 
-    from edgert.logs import set_up_logging
-    from edgert.pipeline.file import PipelineFile
-    from edgert.service import Service
-
-    file = PipelineFile.load(options.file, options.overrides)
-    set_up_logging(file.options.service.log, file.options.service.log_level)
-    log = logging.getLogger("edgert.cli")
-    code: int
-    is_device_lost = False
-    try:  # from here on the log is where everything is said, in the form that was asked for
-        file.check()
-        for warning in file.warnings():
-            log.warning("%s", warning)
-        service = Service(file, options.report)
-        code = service.run()
-        is_device_lost = service.is_device_lost
-    except EdgertError as error:
-        log.critical("%s", error)
-        code = exit_code_of(error)
-    except Exception:  # the process's last line: the log must have the traceback in its own form
-        log.critical("edgert did not foresee this", exc_info=True)
-        code = ExitCode.BUG
-    if is_device_lost or any(thread.daemon for thread in threading.enumerate()):
-        # A lost device may keep a driver waiting for ever, and a thread that was left behind may be inside a
-        # library, where the end of the interpreter would abort it.
-        logging.shutdown()
-        os._exit(code)
-    return code
+    return run_service(options.file, options.overrides, options.report)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -256,6 +236,18 @@ def _calibrate(options: argparse.Namespace) -> int:
     return run_calibrate(options)
 
 
+def _systemd(options: argparse.Namespace) -> int:
+    from edgert.systemd.command import run_systemd
+
+    return run_systemd(options)
+
+
+def _cross(options: argparse.Namespace) -> int:
+    from edgert.cross_command import run_cross
+
+    return run_cross(options)
+
+
 def _demo(options: argparse.Namespace) -> int:
     from edgert.demo.demo import run_demo
 
@@ -283,6 +275,13 @@ _COMMANDS: tuple[tuple[str, str, _Command, Callable[[argparse.ArgumentParser], N
     ),
     ("perf", perf.HELP, perf.run, perf.add_arguments),
     ("listen", listen.HELP, listen.run, listen.add_arguments),
+    (
+        "systemd",
+        "Install edgert as a hardened systemd service, fitted to this machine.",
+        _systemd,
+        add_systemd,
+    ),
+    ("cross", "Make what a board installs, on an x86-64 machine.", _cross, add_cross),
     ("demo", "Fetch real models and clips and run the main job on them.", _demo, _add_demo),
 )
 

@@ -78,8 +78,8 @@ class Capture:
         self._wake = threading.Event()
         self._gate = threading.Lock()  # so that nothing is delivered once `hold` has returned
         self._is_stopping = False
-        self._is_paused = False
-        self._is_held = False
+        self._is_paused = self._is_held = self._is_resting = False
+        self.turns = 0  # of its thread: another number after each thing that it did
         self._slot: Slot | None = None  # acquired, waiting for a frame
         self._seq = 0
         self._warned_ns = -WARNING_INTERVAL_NS
@@ -97,6 +97,16 @@ class Capture:
             self._thread.join(timeout_s)
         if self._thread.is_alive():
             raise BusyError(f"Source {self.name} has not stopped within {timeout_s:g} s.")
+
+    @property
+    def is_idle(self) -> bool:
+        """No next turn is due: it pauses, has ended or has not begun. Any thread."""
+        return self._is_resting or not self._thread.is_alive()
+
+    @property
+    def is_tried(self) -> bool:
+        """The first attempt has had an outcome: frames, a failure, or a socket that waits for senders."""
+        return self.stats.state != "connecting" or (self._connection.is_open and not self._is_camera)
 
     def hold(self) -> None:
         """Deliver no more frames until `resume`, but stay connected and send answers.
@@ -125,6 +135,7 @@ class Capture:
         try:
             while not self._is_stopping:
                 self._turn()
+                self.turns += 1
         except EndOfSourceError as end:
             cause = end
         except ConfigError as error:
@@ -179,7 +190,10 @@ class Capture:
     def _pause_for(self, duration_s: float) -> bool:
         """Wait; return True at once if stop, pause or resume is called meanwhile."""
         self._wake.clear()
-        return self._is_stopping or self._clock.wait(self._wake, duration_s)
+        self._is_resting = True
+        is_woken = self._is_stopping or self._clock.wait(self._wake, duration_s)
+        self._is_resting = False
+        return is_woken
 
     def _step(self) -> None:
         slot = self._slot

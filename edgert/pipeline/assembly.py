@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
@@ -19,13 +19,15 @@ from edgert.device.opened import OpenDevice, open_device
 from edgert.errors import ConfigError, DeviceLostError, EndOfSourceError
 from edgert.models.store import ModelVersion
 from edgert.pipeline.file import PipelineFile
-from edgert.pipeline.link import Link
+from edgert.pipeline.link import make_links
 from edgert.pipeline.loaded_model import LoadedModel
 from edgert.pipeline.model_plan import ModelPlan
 from edgert.pipeline.model_set import ModelSet, ModelState
 from edgert.pipeline.open_model import open_model
+from edgert.pipeline.overview import Overview, overview_of
 from edgert.pipeline.pipeline import Pipeline
-from edgert.pipeline.report import MemoryReport, ModelReport, Report, SourceReport, copy_reports
+from edgert.pipeline.progress import Pulse, pulses_of
+from edgert.pipeline.report import ModelReport, Report, SourceReport, copy_reports, memory_report
 from edgert.pipeline.running_source import RunningSource
 from edgert.publish import topics
 from edgert.publish.factory import open_pictures, open_sink, open_tap
@@ -68,7 +70,7 @@ class Assembly:
         self._pictures: PictureTap | None = None  # where they may be asked for, else the first there is
         self._tap_copies = CopyCounts()
         self._sources: dict[str, RunningSource] = {}
-        self._links = {name: self._make_links(name) for name in file.options.sources}
+        self._links = {name: make_links(name, source) for name, source in file.options.sources.items()}
         self._commands: Commands | None = None
         self._threads = 1
         self._is_device_lost = False
@@ -197,9 +199,27 @@ class Assembly:
         """Every model of the pipeline is loaded; one that is being replaced still serves."""
         return all(self.models.get(name) is not None for name in self._file.model_names)
 
+    def are_sources_tried(self) -> bool:
+        """The first attempt to open each source has had an outcome."""
+        return all(source.is_tried for source in self._sources.values())
+
     def uptime_s(self) -> float:
         """Return the time since this was made."""
         return round(time.monotonic() - self._started, 3)
+
+    def follow(self, file: PipelineFile) -> None:
+        """Go on with a file in which only `store` and `models` differ."""
+        self._file = file
+
+    def pulses(self) -> Iterator[Pulse]:
+        """Return how far every part has come, and let the scheduler look once. Takes no lock."""
+        hang_s = self._file.options.service.hang_s
+        return pulses_of(self.pipeline, self._sources, self._receivers().values(), hang_s)
+
+    def overview(self) -> Overview:
+        """Return how the line is, in short. Cheaper than `report`."""
+        links = [link for links in self._links.values() for link in links]
+        return overview_of(self._sources, links, self.models.states, self.sink_report().values())
 
     def have_all_ended(self) -> bool:
         """No source has frames any more."""
@@ -229,13 +249,12 @@ class Assembly:
 
     def report(self) -> Report:
         """Return all counts."""
-        budget = self._budget
         return Report(
             self._file.options.node,
             self.boot,
             self.uptime_s(),
             proportional_set_bytes(),
-            MemoryReport(budget.used_bytes, budget.peak_bytes, budget.limit_bytes, _held(budget)),
+            memory_report(self._budget),
             self._stage_cpu_s(),
             {name: source.report() for name, source in dict(self._sources).items()},
             {name: self._model_report(name, state) for name, state in dict(self.models.states).items()},
@@ -279,22 +298,3 @@ class Assembly:
 
     def _open_model(self, plan: ModelPlan, version: ModelVersion) -> LoadedModel:
         return open_model(plan, version, self.device, self._threads)
-
-    def _make_links(self, source: str) -> list[Link]:
-        options = self._file.options.sources[source]
-        return [
-            Link(
-                source,
-                model,
-                priority=options.priority,
-                keeps_newest_only=options.chosen_policy() == "latest",
-                max_age_ns=int((options.max_age_ms or 0) * 1e6),
-            )
-            for model in options.models
-        ]
-
-
-def _held(budget: Budget) -> dict[str, int]:
-    """Return who holds how much; what nobody holds is left out."""
-    owners = budget.by_owner().items()
-    return {name: usage.used_bytes for name, usage in owners if name and usage.used_bytes}

@@ -22,6 +22,11 @@ class Changes:
         self._assembly = assembly
         self._stop = stop
 
+    def follow(self, file: PipelineFile) -> None:
+        """Go on with the file as it was read again; only `store` and `models` may differ."""
+        self._file = file
+        self._assembly.follow(file)
+
     def load(self, model: str) -> None:
         """Load or reload one of the pipeline's models, as the store and the pipeline file describe it now.
 

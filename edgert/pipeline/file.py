@@ -41,6 +41,8 @@ class ServiceOptions(Options, frozen=True, kw_only=True):
     """How the process behaves."""
 
     drain_s: Seconds = 5.0  # how long a stop waits for work in flight
+    hang_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0  # a part with work and no progress for so long hangs
+    load_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0  # and so does a model that loads for so long
     stats_s: Seconds = 10.0  # how often statistics are published; 0: never
     log: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -121,14 +123,18 @@ class PipelineFile:
         With `opens_engines`, engine files that run on the host are loaded too, and held against
         config.pbtxt, preparation, decoding and labels; that takes as long as a start does.
         """
+        yield from self.own_problems()
+        for model in self.model_names:
+            yield from _raised(lambda m=model: self._check_model(m, opens_engines))
+
+    def own_problems(self) -> Iterator[EdgertError]:
+        """Yield what is wrong with the file itself; the models' own files are left out."""
         yield from self._name_problems()
         for name, source in self.options.sources.items():
             yield from _raised(lambda n=name, s=source: self._check_source(n, s))
         for name, sink in self.options.sinks.items():
             yield from _raised(lambda n=name, s=sink: self._check_sink(n, s))
         yield from self._shared_topics()
-        for model in self.model_names:
-            yield from _raised(lambda m=model: self._check_model(m, opens_engines))
         for model in self.options.models:
             if model not in self.model_names:
                 yield self._error(f"models.{model}: no source feeds a model of this name")

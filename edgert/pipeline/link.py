@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from edgert.capture.options import SourceOptions
 from edgert.errors import BusyError, ClosedError, EdgertError, ModelError
 from edgert.frames.frame import Frame
 from edgert.pipeline.loaded_model import LoadedModel
@@ -18,6 +19,20 @@ _REFUSALS: dict[str, EdgertError] = {
     "unloaded": ModelError("The model was unloaded."),
     "no_model": ModelError("The model is not loaded."),
 }
+
+
+def make_links(source: str, options: SourceOptions) -> list[Link]:
+    """Return the links from a source to each of its models."""
+    return [
+        Link(
+            source,
+            model,
+            priority=options.priority,
+            keeps_newest_only=options.chosen_policy() == "latest",
+            max_age_ns=int((options.max_age_ms or 0) * 1e6),
+        )
+        for model in options.models
+    ]
 
 
 class LinkStatistics(msgspec.Struct, frozen=True):

@@ -52,6 +52,15 @@ class ModelStatistics(msgspec.Struct, frozen=True):
     graphs: GraphCounts = GraphCounts()
 
 
+class Flights:
+    """Batches of one lane. The scheduler counts, under its lock; any thread reads."""
+
+    __slots__ = ("begun", "ended")
+
+    def __init__(self) -> None:
+        self.begun = self.ended = 0
+
+
 class LoadedModel:
     """A ModelPort of the scheduler. `on_completed` gets every batch, on the scheduler's thread."""
 
@@ -81,6 +90,7 @@ class LoadedModel:
         self._decoder = decoder
         self._open_filler = open_filler
         self._fillers: dict[int, Filler] = {}
+        self._flights: dict[int, Flights] = {}  # by lane
         self._key_filler = open_filler()
         self._lane_options = lane_options
         self._has_batch_axis = has_batch_axis(engine.info)
@@ -98,6 +108,7 @@ class LoadedModel:
             lane = self._engine.open_lane(self.policy.max_batch, self._lane_done, self._lane_options)
             self._lanes.append(lane)
             filler = self._fillers[id(lane)] = self._open_filler()
+            self._flights[id(lane)] = Flights()
             for size in lane.batch_sizes() or (self.policy.max_batch,):
                 warm_up(lane, self.name, partial(filler.fill_zeros, count=size))
         self._engine.warmed()
@@ -124,6 +135,7 @@ class LoadedModel:
     def submit(self, lane: Lane, buffers: BufferSet, waiting: list[Waiting]) -> None:
         """Start a batch; the frames' slots are released as soon as they have been read."""
         self._submitted += 1
+        self._flights[id(lane)].begun += 1
         batch = Batch([route for route, _ in waiting], [frame for _, frame in waiting], [])
         lane.submit(buffers, partial(self._fillers[id(lane)].fill, batch), batch, batch.release_slots)
 
@@ -132,6 +144,7 @@ class LoadedModel:
         batch = completed.tag
         assert isinstance(batch, Batch)  # noqa: S101 - our own invariant
         self._batches += 1
+        self._flights[id(lane)].ended += 1
         self._frames += len(batch.frames)
         self._failed += len(batch.frames) if completed.error else 0
         for frame in batch.frames:
@@ -203,6 +216,21 @@ class LoadedModel:
             ),
             self._graph_counts(),
         )
+
+    def flights(self) -> list[Flights]:
+        """Return what each lane was given and has done."""
+        return list(self._flights.values())
+
+    @property
+    def submitted(self) -> int:
+        """Batches that lanes were given."""
+        return self._submitted
+
+    @property
+    def usual_batch_ns(self) -> int:
+        """What a batch takes on average, from its start on a lane; 0 while that is unknown."""
+        spent_ns = self._prepare_frame_ns + self._execute_frame_ns
+        return spent_ns // self._frames if self._frames else 0
 
     def _graph_counts(self) -> GraphCounts:
         counts = [lane.graph_counts() for lane in tuple(self._lanes)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 
@@ -53,6 +53,8 @@ class ModelSet:
         self._change = threading.Lock()
         self._is_closed = False
         self.states: dict[str, ModelState] = {}
+        self.loading = ""  # what is being opened just now; empty if nothing is
+        self.loads = 0  # versions whose opening has begun or ended
 
     def get(self, reference: str) -> LoadedModel | None:
         """Return the model for `name` (its newest loaded version) or `name/version`. Any thread."""
@@ -128,7 +130,8 @@ class ModelSet:
             models = []
             for version in plan.entry.chosen_versions():
                 started = time.monotonic()
-                model = self._open_model(plan, version)
+                with self._seen_loading(f"model {plan.entry.name} version {version.number}"):
+                    model = self._open_model(plan, version)
                 undo.callback(model.close)
                 models.append(model)
                 took_s = time.monotonic() - started
@@ -143,6 +146,15 @@ class ModelSet:
             self._demand_open()
             undo.pop_all()
             return models
+
+    @contextmanager
+    def _seen_loading(self, what: str) -> Iterator[None]:
+        """Let others see what is being opened, so that they can tell slow from hung."""
+        self.loading, self.loads = what, self.loads + 1
+        try:
+            yield
+        finally:
+            self.loading, self.loads = "", self.loads + 1
 
     def _demand_open(self) -> None:
         if self._is_closed:

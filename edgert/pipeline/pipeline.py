@@ -33,6 +33,7 @@ class Pipeline:
     ) -> None:
         """`current` makes the device current for the thread that submits."""
         self.scheduler = Scheduler(current=current)
+        self.turns = 0  # of the decode thread; odd while it decodes and publishes
         self.failure: DeviceLostError | None = None  # nothing goes on after it
         self.on_lost: Callable[[DeviceLostError], None] = lambda _: None  # hears of it once
         self.models: ModelSet
@@ -121,8 +122,10 @@ class Pipeline:
 
     def _decode_all(self) -> None:
         while (item := self._completed.get()) is not None:
+            self.turns += 1
             self._finish(*item)
             del item
+            self.turns += 1
 
     def _finish(self, model: LoadedModel, lane: Lane, completed: Completed) -> None:
         """Decode a batch, give its buffers back, publish."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edgert.capture.state import SourceState
+from edgert.device.memory import Budget
 from edgert.frames.slots import RingStatistics
 from edgert.pipeline.link import LinkStatistics
 from edgert.pipeline.loaded_model import ModelStatistics
@@ -55,6 +56,13 @@ class MemoryReport(msgspec.Struct, frozen=True):
     peak_bytes: int
     limit_bytes: int
     owners: dict[str, int] = {}  # what each holds now
+
+
+def memory_report(budget: Budget) -> MemoryReport:
+    """Return what is held, and by whom; who holds nothing is left out."""
+    owners = budget.by_owner().items()
+    held = {name: usage.used_bytes for name, usage in owners if name and usage.used_bytes}
+    return MemoryReport(budget.used_bytes, budget.peak_bytes, budget.limit_bytes, held)
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from edgert.errors import BusyError
 from edgert.frames.slots import SlotRing
 from edgert.pipeline.link import Link
 from edgert.pipeline.pipeline import Pipeline
+from edgert.pipeline.progress import Pulse
 from edgert.pipeline.report import SourceReport, copy_reports
 from edgert.publish.payload import ResultEncoder
 from edgert.stats import CopyCounts
@@ -89,6 +90,20 @@ class RunningSource:
     def state(self) -> SourceState:
         """The source's state."""
         return self._capture.stats.state
+
+    @property
+    def is_tried(self) -> bool:
+        """The first attempt to open it has had an outcome."""
+        return self._capture.is_tried
+
+    @property
+    def refused(self) -> int:
+        """Frames that arrived and were handed to no model."""
+        return self._capture.stats.refused.total()
+
+    def pulse(self, name: str, limit_s: float) -> Pulse:
+        """Return how far its thread has come. A camera that is away makes it pause, not hang."""
+        return Pulse(f"source {name}", self._capture.turns, self._capture.is_idle, limit_s)
 
     @property
     def cpu_ns(self) -> int:

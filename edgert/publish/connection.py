@@ -65,6 +65,7 @@ class MqttConnection:
         self._farewell: Message | None = None  # once it is due on this connection
         self._thread: threading.Thread | None = None
         self.is_connected = False
+        self.turns = 0  # of its thread, while it is connected
         self.has_parted = False  # it was connected until it was asked to end
         self.counts = self._connector.counts  # connected, failed, listener_failed
         self.dropped = self._outbox.counts  # announcements and answers, by reason
@@ -198,6 +199,7 @@ class MqttConnection:
 
     def _exchange(self, session: Session, publisher: Publisher) -> None:
         while not self._is_all_said(publisher):
+            self.turns += 1
             session.subscribe(self._listeners.take_due())
             publisher.publish()
             if self._farewell is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import msgspec
 
 from edgert.frames.result import Result
 from edgert.publish.filters import ResultFilter
-from edgert.publish.sink import Announcer, Sink, SinkStats
+from edgert.publish.sink import Announcer, Sink, SinkPulse, SinkStats
 
 
 class FilteredSink:
@@ -39,6 +40,10 @@ class FilteredSink:
     def close(self, timeout_s: float) -> None:
         """Close the sink."""
         self._sink.close(timeout_s)
+
+    def pulses(self) -> Sequence[SinkPulse]:
+        """Return how far the sink's threads have come."""
+        return self._sink.pulses()
 
     def statistics(self) -> SinkStats:
         """Return the sink's counts, and how many results were left out."""

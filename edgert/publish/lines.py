@@ -8,7 +8,7 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from edgert.frames.result import Result
 from edgert.publish.encoder import Encoder
 from edgert.publish.options import LinesOptions, Resolve
 from edgert.publish.queued import CountingEncoder, DeliveryThread, SinkCounts, SinkQueue
-from edgert.publish.sink import SinkStats
+from edgert.publish.sink import SinkPulse, SinkStats
 from edgert.stats import LiveCount
 
 LOOK_UP_S = 0.1  # how often a write to a slow reader looks whether to give up
@@ -76,6 +76,11 @@ class LinesSink:
         output = self._output
         return self._queue.statistics(is_connected=output is not None and not output.is_broken)
 
+    def pulses(self) -> Sequence[SinkPulse]:
+        """Return how far its thread has come; to wait for a slow reader is a step too."""
+        output = self._output
+        return [self._thread.pulse(output.waits if output is not None else 0)]
+
     def _write(self, lines: list[bytes]) -> None:
         output = self._output
         if output is None:
@@ -102,6 +107,7 @@ class LineOutput:
         self._gives_up = gives_up
         self._mono_ns = mono_ns
         self._is_torn = False
+        self.waits = 0  # for a reader that was slow
         self._attach(_open(path))
         self._look_ns = mono_ns() + LOOK_AFTER_NS
         self.is_broken = False
@@ -166,6 +172,7 @@ class LineOutput:
         while not self._poll.poll(LOOK_UP_S * 1000):
             if self._gives_up():
                 raise ClosedError(f"{self._name} was not read in time.")
+            self.waits += 1
         # A pipe that is ready takes this much without blocking. O_NONBLOCK would do it too, but standard
         # output shares that flag with the shell and whoever else has it open.
         return os.write(self._fd, rest[: select.PIPE_BUF])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from edgert.publish.mqtt_feed import ResultFeed
 from edgert.publish.options import MqttOptions
 from edgert.publish.queued import SinkCounts, SinkQueue
 from edgert.publish.replay_pace import ReplayPace
-from edgert.publish.sink import SinkStats
+from edgert.publish.sink import SinkPulse, SinkStats
 from edgert.publish.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -99,6 +99,12 @@ class MqttSink:
         if self._spool is None:
             return statistics
         return msgspec.structs.replace(statistics, spool=self._spool.statistics())
+
+    def pulses(self) -> Sequence[SinkPulse]:
+        """Return how far its connection, which is idle while the broker is away, and its spool have come."""
+        connection = self.connection
+        own = SinkPulse(f"sink {self.name}", connection.turns, is_idle=not connection.is_connected)
+        return [own] if self._spool is None else [own, self._spool.pulse()]
 
     def _spill(self, ticket: Ticket) -> None:
         """Let the disk have what the queue has no room for."""

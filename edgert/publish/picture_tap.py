@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from edgert.errors import FrameError, SinkError
 from edgert.frames.channel import ChannelStatistics
@@ -11,7 +12,7 @@ from edgert.frames.result import Result
 from edgert.publish import topics
 from edgert.publish.complaint import Complaint
 from edgert.publish.queued import SinkCounts
-from edgert.publish.sink import Announcer, SinkStats
+from edgert.publish.sink import Announcer, SinkPulse, SinkStats
 from edgert.publish.snapshot import Snapshots
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,10 @@ class PictureTap:
 
     def close(self, timeout_s: float) -> None:
         """Do nothing: nothing waits here."""
+
+    def pulses(self) -> Sequence[SinkPulse]:
+        """Return nothing: it has no thread."""
+        return []
 
     def statistics(self) -> SinkStats:
         """Return what the tap did, in pictures."""

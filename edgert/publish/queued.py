@@ -13,7 +13,7 @@ from edgert.frames.channel import Channel
 from edgert.frames.result import Result
 from edgert.publish.complaint import Complaint
 from edgert.publish.encoder import Encoder
-from edgert.publish.sink import SinkStats
+from edgert.publish.sink import SinkPulse, SinkStats
 from edgert.stats import Latency, LiveCount, Tally
 
 log = logging.getLogger(__name__)
@@ -159,6 +159,7 @@ class DeliveryThread(Generic[T, Encoded]):
         self._complaint = Complaint(log, f"Sink {name}")
         self._thread: threading.Thread | None = None
         self.gave_up = threading.Event()
+        self.turns = 0  # odd while it delivers
 
     def start(self, at_end: Callable[[], None] = lambda: None) -> None:
         """Begin to deliver. The thread calls `at_end` after its last write, however late that returns."""
@@ -166,6 +167,10 @@ class DeliveryThread(Generic[T, Encoded]):
         self._thread = threading.Thread(target=self._run, args=(at_end,), name=name, daemon=True)
         self.live.opened()
         self._thread.start()
+
+    def pulse(self, other_turns: int = 0) -> SinkPulse:
+        """Return how far it has come; `other_turns` are those of a write that takes longer."""
+        return SinkPulse(f"sink {self._name}", self.turns + other_turns, is_idle=self.turns % 2 == 0)
 
     def stop(self, timeout_s: float) -> None:
         """Deliver what is queued, at most for `timeout_s`; the rest is counted as dropped."""
@@ -183,7 +188,11 @@ class DeliveryThread(Generic[T, Encoded]):
     def _run(self, at_end: Callable[[], None]) -> None:
         try:
             while not self._queue.is_finished:
-                self._deliver(self._queue.take_all())
+                items = self._queue.take_all()
+                self.turns += 1
+                self._deliver(items)
+                self.turns += 1
+                del items
         finally:
             at_end()
             self.live.closed()

@@ -42,6 +42,14 @@ class SinkStats(msgspec.Struct, frozen=True):
     spool: SpoolStats | None = None  # what waits on disk; results of an earlier start may be among those sent
 
 
+class SinkPulse(msgspec.Struct, frozen=True):
+    """How far a thread of a sink has come. `turns` is another number after each thing that it did."""
+
+    part: str
+    turns: int
+    is_idle: bool  # no next turn is due: nothing waits for it, or its receiver is away
+
+
 class Announcer(Protocol):
     """Where the service says how it, its sources and its models are. Any thread; never blocks or raises."""
 
@@ -97,6 +105,9 @@ class Sink(Protocol):
     def statistics(self) -> SinkStats:
         """Return what the sink did."""
 
+    def pulses(self) -> Sequence[SinkPulse]:
+        """Return how far its threads have come. Any thread; takes no lock."""
+
 
 class Tap(Protocol):
     """Takes sampled frames together with their results."""
@@ -120,3 +131,6 @@ class Tap(Protocol):
 
     def statistics(self) -> SinkStats:
         """Return what the tap did, in frames."""
+
+    def pulses(self) -> Sequence[SinkPulse]:
+        """Return how far its threads have come. Any thread; takes no lock."""

@@ -18,7 +18,7 @@ from edgert.errors import EdgertError, SinkError
 from edgert.publish.backlog import Backlog
 from edgert.publish.complaint import Complaint
 from edgert.publish.options import SpoolOptions
-from edgert.publish.sink import SpoolStats
+from edgert.publish.sink import SinkPulse, SpoolStats
 from edgert.publish.spool_file import EXPIRE_ROWS, Row, SpoolDamagedError, SpoolFile
 from edgert.publish.spool_rows import RowMaker
 from edgert.publish.ticket import Ticket
@@ -50,8 +50,7 @@ class Spool:
         self._flush_ns = int(options.flush_s * 1e9)
         self._ttl_ns = int(options.ttl_s * 1e9)
         self._rows = RowMaker(name, boot, self.dropped, utc_ns, mono_ns)
-        self._utc_ns = utc_ns
-        self._mono_ns = mono_ns
+        self._utc_ns, self._mono_ns = utc_ns, mono_ns
         self._complaint = Complaint(log, f"Sink {name}")
         self._lock = threading.Lock()  # for the next two
         self._pending: list[Ticket] = []
@@ -59,8 +58,7 @@ class Spool:
         self._stored = self._replayed = self._set_aside = 0
         self._flush_due_ns = self._expire_due_ns = 0
         self._wake = threading.Event()
-        self._is_urgent = False  # a flush is due before its time
-        self._is_closing = False
+        self._is_closing = self._is_urgent = False  # urgent: a flush is due before its time
         self._is_failing = False  # the last write was not done,
         self._is_well = True  # and this says it of deleting too
         self._left = 0  # on disk, at the end
@@ -159,6 +157,11 @@ class Spool:
             self.dropped.snapshot(),
             self._set_aside,
         )
+
+    def pulse(self) -> SinkPulse:
+        """Return how far its thread has come: a write is due, and when the next one is shows that it ran."""
+        is_early = self._thread is None or self._mono_ns() < self._flush_due_ns
+        return SinkPulse(f"spool of sink {self._name}", self._flush_due_ns, is_early)
 
     def close(self, timeout_s: float) -> int:
         """Write what is pending, and end; returns how many results are on disk then."""

@@ -7,6 +7,7 @@ A message is `[source, header, pixels]`. The header is msgpack: the frame header
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from edgert.frames.result import Result
 from edgert.publish.options import TAP_ENDPOINT, TapOptions
 from edgert.publish.payload import ResultEncoder
 from edgert.publish.queued import CountingEncoder, DeliveryThread, SinkCounts, SinkQueue
-from edgert.publish.sink import SinkStats
+from edgert.publish.sink import SinkPulse, SinkStats
 from edgert.stats import CopyCounts, LiveCount
 
 Parts = list[bytes]
@@ -113,6 +114,10 @@ class ZmqTap:
     def statistics(self) -> SinkStats:
         """Return what the tap did, in frames."""
         return self._queue.statistics(is_connected=self._socket is not None)
+
+    def pulses(self) -> Sequence[SinkPulse]:
+        """Return how far its thread has come."""
+        return [self._thread.pulse()]
 
     def _attach(self, socket: zmq.Socket[bytes]) -> None:
         found = TAP_ENDPOINT.fullmatch(self._options.endpoint)

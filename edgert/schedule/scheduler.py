@@ -66,6 +66,7 @@ class Scheduler:
         wakes: Wakes | None = None,
         current: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        self.turns = 0  # of its thread: another number whenever that has looked
         self._current = current
         self._clock = clock
         self._wakes = Wakes() if wakes is None else wakes
@@ -137,6 +138,7 @@ class Scheduler:
                 self._sleep(due_ns, turns)
                 with self._lock:
                     due_ns = self._look(self._models)
+                self.turns += 1
 
     def _look(self, models: Sequence[ModelPort]) -> int | None:
         """Collect from these models' lanes and feed them; return when to look again if nothing wakes us."""

@@ -52,17 +52,13 @@ class Watched(Service):
         self.seen = []
         super().__init__(*arguments)
 
-    def model_changed(self, model, state):
-        super().model_changed(model, state)
-        self._see((state.state, state.versions))
-
-    def _publish_stats(self):
-        super()._publish_stats()
-        self._see("stats")
-
-    def _announce_state(self, state):
-        super()._announce_state(state)
-        self._see(state)
+    def _make_line(self, file):
+        line = super()._make_line(file)
+        own = line.announcements
+        own.stats = followed_by(own.stats, lambda: self._see("stats"))
+        own.state = followed_by(own.state, self._see)
+        own.model = followed_by(own.model, lambda _, state: self._see((state.state, state.versions)))
+        return line
 
     def wait_seen(self, *wanted):
         with self.changed:
@@ -72,6 +68,16 @@ class Watched(Service):
         with self.changed:
             self.seen.append(what)
             self.changed.notify_all()
+
+
+def followed_by(call, other):
+    """Return a function that makes one call, then the other."""
+
+    def both(*arguments):
+        call(*arguments)
+        other(*arguments)
+
+    return both
 
 
 @contextmanager
@@ -156,18 +162,18 @@ def test_models_are_changed_and_the_front_is_told_the_truth(site):
     def steps():
         service.wait_seen("ready")
         assert service.is_ready()
-        assert service.index() == [{"name": "mean", "version": "1", "state": "READY", "reason": ""}]
-        service.unload("mean")
+        assert service._line.index() == [{"name": "mean", "version": "1", "state": "READY", "reason": ""}]
+        service._line.unload("mean")
         assert not service.is_ready()
-        assert service.index() == [
+        assert service._line.index() == [
             {"name": "mean", "version": "", "state": "UNAVAILABLE", "reason": "unloaded"}
         ]
-        service.load("mean")
+        service._line.load("mean")
         assert service.is_ready()
         with pytest.raises(ModelError, match="Model 'cat' is in no source of"):
-            service.load("cat")
+            service._line.load("cat")
         with pytest.raises(ModelError, match="Model 'cat' is not loaded"):
-            service.unload("cat")
+            service._line.unload("cat")
         assert service.report()["models"]["mean"]["state"] == "READY"
         kill(signal.SIGTERM)
 
@@ -182,7 +188,7 @@ def test_overrides_are_read_again_when_a_model_is_loaded(site):
     def steps():
         service.wait_seen("ready")
         site.write(ENDLESS + "[models.mean.engine]\nlanes = 3\n")
-        service.load("mean")
+        service._line.load("mean")
         kill(signal.SIGTERM)
 
     with beside(steps):

@@ -33,7 +33,20 @@ from tests.fakes.store import Site
 
 README = Path(__file__).parents[2] / "README.md"
 GOOD = '[sources.door]\nuri = "replay:noise"\nmodels = ["noop"]\n'
-COMMANDS = ("run", "check", "models", "doctor", "inspect", "build", "perf", "listen", "demo")
+COMMANDS = (
+    "run",
+    "check",
+    "models",
+    "doctor",
+    "inspect",
+    "build",
+    "calibrate",
+    "perf",
+    "listen",
+    "systemd",
+    "cross",
+    "demo",
+)
 
 
 @pytest.fixture
@@ -80,7 +93,7 @@ def test_help_of_a_command_shows_examples_of_it(capsys, command):
 def test_help_names_every_command(capsys):
     assert main([]) == ExitCode.OK
     text = capsys.readouterr().out
-    assert all(f"    {command} " in text for command in COMMANDS)
+    assert all(f"\n    {command}" in text for command in COMMANDS)
     assert "\nexamples:\n" in text
 
 

@@ -1,0 +1,1 @@
+"""`edgert systemd`: puts the service's units in place, fitted to the machine."""
