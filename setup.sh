@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
 tegra_release=${TEGRA_RELEASE:-/etc/nv_tegra_release} # a board has this file
-packages="mosquitto openssl systemd g++ python3-gi gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0
+packages="mosquitto openssl systemd cmake g++-aarch64-linux-gnu g++ python3-gi gir1.2-gst-plugins-base-1.0 gir1.2-gst-rtsp-server-1.0
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
 
 install_packages() {
