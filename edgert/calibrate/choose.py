@@ -152,8 +152,14 @@ class Chooser:
             for count in range(len(worst) + 1)
         }
         placements = {count: place(graph, each).within(choice.amax) for count, each in kept.items()}
-        candidates = {count: (each, choice.amax) for count, each in placements.items() if each.layers}
-        figures = self._tried(candidates, "keep layers in float")
+        without = next((each.figures for each in choice.tried if each.is_chosen), None)
+        known = {0: without} if without else {}
+        candidates = {
+            count: (each, choice.amax)
+            for count, each in placements.items()
+            if each.layers and count not in known
+        }
+        figures = {**known, **self._tried(candidates, "keep layers in float")}
         return kept[fewest_layers(figures, self._options.agreement_min)]
 
     def _layer_errors(self, placement: Placement, choice: Choice, key: bytes) -> dict[str, float]:

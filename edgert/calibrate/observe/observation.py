@@ -7,7 +7,9 @@ values are held.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from itertools import islice
 
@@ -63,8 +65,13 @@ class Observation:
         means = {name: sums / self._summed[name] for name, sums in self._sums.items() if sums.size}
         return {name: mean.astype(np.float32) for name, mean in means.items()}
 
+    def expect(self, tensors: Iterable[str]) -> None:
+        """Make room for tensors, in this order."""
+        for tensor in tensors:
+            self._histograms.setdefault(tensor, Histogram())
+
     def add(self, tensor: str, values: Array, frame: str) -> None:
-        """Count one frame's values. Raises ModelError if some are not finite."""
+        """Count one frame's values; one thread for each tensor. Raises ModelError if some are not finite."""
         histogram = self._histograms.setdefault(tensor, Histogram())
         histogram.add(values)
         if histogram.not_finite:
@@ -117,21 +124,29 @@ class Observer:
         """
         for chunk in self.chunks:
             done = min(map(observation.frames_of, chunk))
-            with self._opened(chunk) as model:
+            with self._opened(chunk) as model, ThreadPoolExecutor(os.cpu_count(), "count") as workers:
                 for count, frame in enumerate(islice(frames(), done, None), done + 1):
                     missing = [tensor for tensor in chunk if observation.frames_of(tensor) < count]
-                    self._look(observation, model, missing, frame)
+                    self._look(observation, model, missing, frame, workers)
                     on_frame()
                     if count % CHECKPOINT_FRAMES == 0:
                         checkpoint()
             checkpoint()
 
-    def _look(self, observation: Observation, model: HostModel, tensors: Sequence[str], frame: Frame) -> None:
+    def _look(
+        self,
+        observation: Observation,
+        model: HostModel,
+        tensors: Sequence[str],
+        frame: Frame,
+        workers: Executor,
+    ) -> None:
         name, tensor = frame
         batch = model.batch_of(tensor)
         values = {self._model.input_name: batch, **model.run_whole(batch)}
-        for each in tensors:
-            observation.add(each, values[each], name)
+        observation.expect(tensors)
+        for _ in workers.map(lambda each: observation.add(each, values[each], name), tensors):
+            pass  # raises what `add` raised, in the tensors' order
 
     def _opened(self, chunk: Sequence[str]) -> AbstractContextManager[HostModel]:
         graph = gs.import_onnx(self._proto)
