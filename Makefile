@@ -7,6 +7,7 @@
 # bench-systemd  how quickly the service starts, is restarted and stops; a systemd of its own, as root
 # gpu, gpu-bench  tests and figures that need an NVIDIA GPU and its CUDA toolkit; SETUP=no PY=python3 takes
 #                 the interpreter as it is
+# cross  what a board installs, in dist/: make cross TARGET=jetson-orin-jp6; edgert cross targets lists them
 # kernels  compile the CUDA kernels that the wheel carries
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,7 +17,7 @@ PY ?= $(BIN)/python
 SETUP ?= yes
 NVRTC ?= .cache/nvrtc/nvidia/cuda_nvrtc/lib/libnvrtc.so.12
 
-.PHONY: run test check bench bench-mqtt bench-int8 bench-systemd gpu gpu-bench gpu-ready kernels clean
+.PHONY: run test check bench bench-mqtt bench-int8 bench-systemd cross gpu gpu-bench gpu-ready kernels clean
 run:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo$(BROKER_EXTRA)
 	@$(BIN)/edgert demo $(ARGS)
@@ -59,6 +60,10 @@ gpu-bench: gpu-ready
 gpu-ready:
 	@[ $(SETUP) = no ] || PYTHON=$(PYTHON) sh setup.sh host,demo,dev,cuda,rtx
 	@$(PY) cross/compile_kernels.py --only cuda13
+
+cross:
+	@PYTHON=$(PYTHON) sh setup.sh host
+	@$(BIN)/python -m cross build $(TARGET) $(ARGS)
 
 kernels:
 	@[ -f $(NVRTC) ] || $(PY) -m pip install -q --target .cache/nvrtc 'nvidia-cuda-nvrtc-cu12==12.6.*'

@@ -18,7 +18,7 @@ def make_elf(architecture="aarch64", soname="", needed=(), versions=()):
     needs = _version_needs(at, versions)
     dynamic_at = needs_at + len(needs) + -len(needs) % 8
     entries = [(5, ADDRESS + strings_at), *((1, at[name]) for name in needed)]
-    entries += [(14, at[soname])] * bool(soname)
+    entries += [(14, at.get(soname, 0))] * bool(soname)
     entries += [(0x6FFFFFFE, ADDRESS + needs_at), (0x6FFFFFFF, 1)] * bool(versions)
     dynamic = b"".join(struct.pack("<QQ", *entry) for entry in [*entries, (0, 0)])
     size = dynamic_at + len(dynamic)

@@ -1,4 +1,4 @@
-"""A folder of tiny wheels with a lock, a target that takes them, and edgert's own wheel as tiny as they are."""
+"""Tiny wheels with a lock, a target that takes them, and a wheel of edgert as tiny as they are."""
 
 from __future__ import annotations
 
