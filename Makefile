@@ -62,8 +62,8 @@ gpu-ready:
 	@$(PY) cross/compile_kernels.py --only cuda13
 
 cross:
-	@PYTHON=$(PYTHON) sh setup.sh host
-	@$(BIN)/python -m cross build $(TARGET) $(ARGS)
+	@PYTHON=$(PYTHON) sh setup.sh host,dev
+	$(BIN)/python -m cross $(if $(TARGET),build $(TARGET),targets) $(ARGS)
 
 kernels:
 	@[ -f $(NVRTC) ] || $(PY) -m pip install -q --target .cache/nvrtc 'nvidia-cuda-nvrtc-cu12==12.6.*'

@@ -194,7 +194,7 @@ def _elf_device(elf: bytes) -> int:
     if elf[:4] != b"\x7fELF" or struct.unpack_from("<H", elf, 18) != (EM_CUDA,):
         raise CompileError("An entry is no CUDA machine code.")
     (flags,) = struct.unpack_from("<I", elf, 48)
-    return flags >> 8 & 0xFF if elf[8] >= 8 else flags & 0xFF  # byte 8: the version of CUDA's ELF files
+    return int(flags >> 8 if elf[8] >= 8 else flags) & 0xFF  # byte 8: the version of CUDA's ELF files
 
 
 if __name__ == "__main__":
