@@ -31,11 +31,11 @@ def prepare_pictures(
     examples = []
     for file in files:
         try:
-            image = picture_file.read_picture(file).image_bgr
+            image, pixel_format = picture_file.read_frame(file)
         except FrameError as error:
             raise ConfigError(f"{OPTION} {file}: cannot be read: {error}") from error
         try:
-            tensor, placement = preparer.prepare(image)
+            tensor, placement = preparer.prepare(image, pixel_format)
         except FrameError as error:
             raise ModelError(f"{file}: does not fit the model: {error}") from error
         examples.append(Example(file.name, tensor, placement))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgert.calibrate.cache import CachedThresholds, thresholds_from_cache
+from edgert.calibrate.quantize.decode_tail import decode_tail
 from edgert.calibrate.quantize.layers import matching, weighted_layers
 from edgert.calibrate.quantize.placement import Placement, place
 from edgert.calibrate.setting import Setting
@@ -12,6 +13,7 @@ from edgert.errors import ConfigError, ModelError
 from edgert.models.calibration_cache import read_calibration_cache
 
 ASKED_FOR = "asked for"
+DECODE_TAIL = "decode tail"
 
 
 def placement_asked_for(setting: Setting) -> tuple[Placement, Mapping[str, str]]:
@@ -34,7 +36,8 @@ def placement_asked_for(setting: Setting) -> tuple[Placement, Mapping[str, str]]
         if not any(matching(layers, (), [operator])):
             found = ", ".join(sorted({layer.operator for layer in layers}))
             raise ConfigError(f"{where}.keep_types: no layer is a {operator!r}; there are {found}")
-    kept = dict.fromkeys(matching(layers, options.keep, options.keep_types), ASKED_FOR)
+    asked_for = matching(layers, options.keep, options.keep_types)
+    kept = dict.fromkeys(decode_tail(graph), DECODE_TAIL) | dict.fromkeys(asked_for, ASKED_FOR)
     placement = place(graph, kept)
     if not placement.layers:
         raise ModelError(

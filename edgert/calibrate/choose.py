@@ -30,6 +30,8 @@ FROM_CACHE = "cache"
 SENSITIVE = "sensitive"
 METHOD_FILE, LAYERS_FILE, CHOICE_FILE = "method.state", "layers.state", "choice.state"
 _SAVE_LAYERS = 8  # measured between two writes
+_CANDIDATES_AT_ONCE = 6  # in memory, beside the reference
+_MOST_SENSITIVE_MAX = 16  # each is one more candidate
 _SHOWN = 5
 
 Thresholds = Mapping[str, float]
@@ -64,7 +66,8 @@ class Chooser:
         self._work = work
         self._progress = progress
         self._options = setting.recipe.options.quantize
-        self._placement, self._kept = placement_asked_for(setting)
+        placement, self._kept = placement_asked_for(setting)
+        self._placement = placement.within(observation.histograms)
         self._quantizer = Quantizer(setting.model, observation.channel_means())
         path, score_min = setting.model.file.path, setting.recipe.options.score_min
         self._trial = Trial(path, setting.model.proto, setting.decoder, score_min, AT_ONCE)
@@ -135,10 +138,11 @@ class Chooser:
         """Keep the layers that cost most in float, no more of them than are needed; `key` is the method's."""
         options = self._options
         reached = max((each.agreement for each in choice.tried if each.is_chosen), default=0.0)
-        if options.most_sensitive and self._selection and reached < options.agreement_min:
+        most = min(options.most_sensitive, _MOST_SENSITIVE_MAX)
+        if most and self._selection and reached < options.agreement_min:
             placement = self._placement.within(choice.amax)
             errors = self._layer_errors(placement, choice, key)
-            worst = sorted(errors, key=lambda layer: -errors[layer])[: options.most_sensitive]
+            worst = sorted(errors, key=lambda layer: -errors[layer])[:most]
             kept = self._fewest(worst, choice)
             choice = msgspec.structs.replace(choice, kept=kept, errors=errors)
         self._work.save(CHOICE_FILE, key_of(key, options), choice)
@@ -163,8 +167,8 @@ class Chooser:
         return kept[fewest_layers(figures, self._options.agreement_min)]
 
     def _layer_errors(self, placement: Placement, choice: Choice, key: bytes) -> dict[str, float]:
-        frames = self._selection[: self._options.sensitivity_frames]
-        key = key_of(key, len(frames))
+        frames = spread(self._selection, self._options.sensitivity_frames)
+        key = key_of(key, [frame.sha256 for frame in frames])
         errors = self._work.load(LAYERS_FILE, key, dict[str, float]) or {}
         if errors.keys() >= set(placement.layers):
             return errors
@@ -184,11 +188,23 @@ class Chooser:
     def _tried(
         self, candidates: Mapping[Name, tuple[Placement, Thresholds]], stage: str
     ) -> dict[Name, ComparisonFigures]:
-        with self._progress.stage(stage, len(self._selection)) as step:
-            protos = {str(name): self._quantizer.quantize(*each) for name, each in candidates.items()}
-            figures = self._trial.run(protos, self._setting.frames(self._selection), step)
-        return {name: figures[str(name)] for name in candidates}
+        """Return the candidates' figures; the frames are read once for each few of them."""
+        names, figures = list(candidates), dict[Name, ComparisonFigures]()
+        passes = range(0, len(names), _CANDIDATES_AT_ONCE)
+        with self._progress.stage(stage, len(self._selection) * len(passes)) as step:
+            for first in passes:
+                few = names[first : first + _CANDIDATES_AT_ONCE]
+                protos = {str(name): self._quantizer.quantize(*candidates[name]) for name in few}
+                found = self._trial.run(protos, self._setting.frames(self._selection), step)
+                figures |= {name: found[str(name)] for name in few}
+        return figures
 
     def _thresholds(self, method: Method) -> dict[str, float]:
         histograms = self._observation.histograms
         return {tensor: threshold(histograms[tensor], method) for tensor in self._placement.tensors}
+
+
+def spread(frames: Sequence[SampleFrame], count: int) -> list[SampleFrame]:
+    """Return `count` of the frames, or all, evenly spread: neighbours are nearly the same picture."""
+    few = min(count, len(frames))
+    return [frames[index * len(frames) // few] for index in range(few)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -16,26 +17,19 @@ from edgert.build.target import Target, check_runtime, find_target, plan_of
 from edgert.build.version import build_version
 from edgert.calibrate.calibrator_route import ALGORITHMS, CalibratorRoute, check_route
 from edgert.calibrate.recipe import InstallOptions, Recipe
+from edgert.calibrate.report.report import Delivered
 from edgert.calibrate.sample.sample_set import SampleFrame, SampleSet
 from edgert.calibrate.setting import Setting
+from edgert.device.opened import open_device
 from edgert.errors import ConfigError
+from edgert.execute.onnx_engine import load_onnx_engine
 from edgert.execute.tensorrt_bindings import load_bindings
 from edgert.models.calibration_cache import Algorithm
 from edgert.models.manifest import read_manifest, sha256_of
 from edgert.models.runtime import ONNX, TENSORRT
-from edgert.models.store import ModelEntry
+from edgert.models.store import ModelEntry, ModelVersion
 
 COMPARED_FRAMES = 20  # with which a TensorRT engine is compared with the INT8 model
-
-
-class Delivered(msgspec.Struct, frozen=True):
-    """A version that is in the store."""
-
-    model: str
-    version: int
-    file: str
-    size_bytes: int
-    notes: tuple[str, ...] = ()
 
 
 def deliver(setting: Setting, options: InstallOptions, int8_model: Path, samples: SampleSet) -> Delivered:
@@ -69,8 +63,29 @@ def check_delivery(setting: Setting, options: InstallOptions) -> None:
         if not any(map(importlib.util.find_spec, (builder, f"{builder}_bindings"))):
             load_bindings(builder, needs_device=False)  # says what is missing, and how to get it
         check_runtime(target.entry, _build_options(recipe, options, setting.model.file.path, ()))
-    if target.entry is None and target.like is not None:
+    if target.entry is not None:
+        check_sameness(setting.plan.entry, target.entry)
+    elif target.like is not None:
         check_likeness(target.like, options.runtime)
+
+
+def check_sameness(like: ModelEntry, entry: ModelEntry) -> None:
+    """Raise ConfigError if the INT8 model's own files have pictures prepared or outputs read otherwise."""
+    if keys := tuple(_differences(like, entry)):
+        raise ConfigError(
+            f"{entry.settings.path}: {', '.join(keys)}: not as in {like.settings.path}, with which the model "
+            "is calibrated and compared. Make them the same, or give the INT8 model another name"
+        )
+
+
+def _differences(like: ModelEntry, entry: ModelEntry) -> Iterator[str]:
+    ours, theirs = plan_of(like).settings, plan_of(entry).settings
+    for table in ("prepare", "decode"):
+        one, other = (msgspec.to_builtins(getattr(each, table)) for each in (ours, theirs))
+        keys = dict.fromkeys([*one, *other])
+        yield from (f"{table}.{key}" for key in keys if one.get(key) != other.get(key))
+    if like.labels() != entry.labels():
+        yield "labels"
 
 
 def check_likeness(like: ModelEntry, runtime: str) -> None:
@@ -125,19 +140,41 @@ def _install(setting: Setting, int8_model: Path) -> Delivered:
     with drafted(recipe.store, recipe.name, name) as draft:
         draft.write_plan(content)
         describe(draft, EngineFacts(info.inputs, info.outputs, max_batch), "onnxruntime", target.like)
+        _load_once(draft.plan_file)
         version = draft.activate()
         file = draft.plan_file
     return Delivered(recipe.name, version.number, str(file), len(content))
 
 
+def served_version(recipe: Recipe) -> ModelVersion | None:
+    """Return the newest version of the INT8 model that is served now. Raises ModelError."""
+    entry = find_target(recipe.store, recipe.name, "").entry
+    return entry.chosen_versions()[-1] if entry is not None and entry.versions() else None
+
+
+def runtime_version(options: InstallOptions) -> str:
+    """Return the version of the TensorRT that builds here; nothing for onnxruntime. Raises ConfigError."""
+    if options.runtime == "onnxruntime":
+        return ""
+    bindings = load_bindings(BUILDER_OF[options.runtime], needs_device=False)
+    return ".".join(map(str, bindings.version))
+
+
+def _load_once(file: Path) -> None:
+    """Raise ModelError if the service could not load the model."""
+    with closing(open_device("host")) as device:
+        load_onnx_engine(file, 1, device.driver.allocate).close()
+
+
 def _delivered_before(recipe: Recipe, options: InstallOptions, int8_model: Path) -> Delivered | None:
-    """Return the newest version that was made of this model, as a run had it made that was stopped then."""
-    target = find_target(recipe.store, recipe.name, "")
+    """Return the served version if it was made of this model, as a run had it made that was stopped then."""
+    version = served_version(recipe)
+    if version is None:
+        return None
     wanted = sha256_of(int8_model)
-    for version in reversed(target.entry.versions() if target.entry else ()):
-        for file in sorted(version.folder.iterdir()):
-            if _source_of(file, recipe, options, int8_model) == wanted:
-                return Delivered(recipe.name, version.number, str(file), file.stat().st_size)
+    for file in sorted(version.folder.iterdir()):
+        if _source_of(file, recipe, options, int8_model) == wanted:
+            return Delivered(recipe.name, version.number, str(file), file.stat().st_size)
     return None
 
 
@@ -150,7 +187,9 @@ def _source_of(file: Path, recipe: Recipe, options: InstallOptions, int8_model: 
     plain = msgspec.json.decode(msgspec.json.encode(asked))  # tuples are lists, as in the manifest
     if manifest is None or manifest.source is None or manifest.options != plain:
         return ""
-    return manifest.source.sha256 if manifest.runtime == BUILDER_OF[options.runtime] else ""
+    made_by = manifest.runtime, manifest.runtime_version
+    here = BUILDER_OF[options.runtime], runtime_version(options)
+    return manifest.source.sha256 if made_by == here else ""
 
 
 def _build_options(

@@ -129,5 +129,25 @@ def _complaints(recipe: Recipe) -> Iterator[str]:
             f'expected engine.runtime = "tensorrt", not "{engine.runtime}". Leave calibrator out: then Q/DQ '
             "nodes go into the model, the main route, which every runtime takes"
         )
+    if engine is not None and engine.calibrator is not None and options.limits.are_set:
+        yield (
+            f'engine.calibrator = "{engine.calibrator}": limits are measured with the Q/DQ model, and with a '
+            "calibrator TensorRT builds another one, which nothing measures here. Leave out [limits] or "
+            "calibrator"
+        )
+    yield from _about_frames(recipe)
     if recipe.work == recipe.path.absolute():
         yield 'work = "": would be the recipe itself; let its name end in .toml, or name a folder'
+
+
+def _about_frames(recipe: Recipe) -> Iterator[str]:
+    """Yield what is read from the folder that a calibration writes, and clears, itself."""
+    sample, work = recipe.options.sample, recipe.work.resolve()
+    named = [("pictures", name) for name in sample.pictures]
+    named += [("recording", sample.recording)] if sample.recording else []
+    for key, name in named:
+        if recipe.file(name).resolve().is_relative_to(work):
+            yield (
+                f"sample.{key}: {name!r} lies in the folder of work {work}, where edgert removes frames; "
+                "name another folder with work"
+            )

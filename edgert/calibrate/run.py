@@ -11,16 +11,16 @@ from edgert.calibrate.cache import cache_from_thresholds
 from edgert.calibrate.calibrator_route import TENSORRT_CACHE_FILE, TENSORRT_STATE_FILE
 from edgert.calibrate.choose import CHOICE_FILE, LAYERS_FILE, METHOD_FILE, Choice, Chooser
 from edgert.calibrate.compare.held_out import compare_held_out, pictures_of
-from edgert.calibrate.deliver import Delivered, deliver
+from edgert.calibrate.deliver import deliver, runtime_version, served_version
 from edgert.calibrate.fit import check_fit
 from edgert.calibrate.observe.observation import Frame, Observation, ObservationState, Observer
 from edgert.calibrate.progress import StageProgress
 from edgert.calibrate.quantize.placement import place
 from edgert.calibrate.recipe import InstallOptions, Recipe
 from edgert.calibrate.report.html import html_page
-from edgert.calibrate.report.report import CalibrationReport, report_json
+from edgert.calibrate.report.report import CalibrationReport, Delivered, report_json
 from edgert.calibrate.report.summary import TOOLS, Findings, summarise
-from edgert.calibrate.sample.frame_files import FOLDER
+from edgert.calibrate.sample.frame_files import check_frames, remove_frames
 from edgert.calibrate.sample.sample_set import SAMPLE_FILE, SampleFrame, SampleSet
 from edgert.calibrate.sample.sampler import sample
 from edgert.calibrate.setting import Setting, open_setting
@@ -36,7 +36,6 @@ _REPORT_FILE = "report.state"
 _DELIVERED_FILE = "delivered.state"
 MADE = (
     SAMPLE_FILE,  # the first that goes: without it the frames are none
-    FOLDER,
     _OBSERVATION_FILE,
     METHOD_FILE,
     LAYERS_FILE,
@@ -49,7 +48,7 @@ MADE = (
     TENSORRT_CACHE_FILE,
     REPORT_JSON,
     REPORT_HTML,
-)  # all that a calibration leaves in its folder of work
+)  # all that a calibration leaves in its folder of work, but frames
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -77,7 +76,9 @@ def calibrate(recipe: Recipe, progress: StageProgress, *, is_fresh: bool = False
             check_fit(setting)
         work.remove_partial(MADE)
         if is_fresh:
+            check_frames(work.path)
             work.remove(MADE)
+            remove_frames(work.path)
         return _Calibration(setting, work, progress).run()
 
 
@@ -93,9 +94,11 @@ class _Calibration:
         observation, key = self._observe(samples)
         chooser = Chooser(self._setting, observation, samples.selection, self._work, self._progress)
         choice = chooser.choose(key)
-        report = self._report(samples, observation, choice, chooser)
-        int8_model = self._work.path / INT8_MODEL
-        return Outcome(report, self._work.path, self._deliver(report, int8_model, samples))
+        report = self._report(samples, observation, choice, chooser, key)
+        delivered = self._deliver(report, samples, key)
+        report = msgspec.structs.replace(report, delivered=delivered)
+        self._work.write(REPORT_JSON, report_json(report))
+        return Outcome(report, self._work.path, delivered)
 
     def _sample(self) -> SampleSet:
         options = self._recipe.options.sample
@@ -130,18 +133,17 @@ class _Calibration:
         return key_of(TOOLS, key_of(model), prepare, list(tensors), _hashes(samples.calibration))
 
     def _report(
-        self, samples: SampleSet, observation: Observation, choice: Choice, chooser: Chooser
+        self, samples: SampleSet, observation: Observation, choice: Choice, chooser: Chooser, observed: bytes
     ) -> CalibrationReport:
         """Compare with FP32, unless that was done, and write model, cache and report."""
         placement = chooser.placement(choice)
         proto = chooser.quantizer.quantize(placement, choice.amax)
         int8_model = self._work.write(INT8_MODEL, proto.SerializeToString(deterministic=True))
-        cache = cache_from_thresholds(choice.amax, CACHE_RELEASE, "EntropyCalibration2")
+        cache = cache_from_thresholds(placement.thresholds(choice.amax), CACHE_RELEASE, "EntropyCalibration2")
         self._work.write(CACHE_FILE, cache.encode())
-        key = self._report_key(samples, choice, int8_model)
+        key = self._report_key(samples, choice, int8_model, observed)
         before = self._work.load(_REPORT_FILE, key, CalibrationReport)
         if before is not None and (self._work.path / REPORT_HTML).is_file():
-            self._work.write(REPORT_JSON, report_json(before))
             return before
         with self._progress.stage("compare", len(samples.held_out)) as stage:
             held_out = compare_held_out(self._setting, samples.held_out, proto, stage)
@@ -149,34 +151,44 @@ class _Calibration:
         report = summarise(self._setting, findings, held_out)
         pictures = list(pictures_of(self._setting, held_out.changed))
         self._work.write(REPORT_HTML, html_page(report, pictures).encode())
-        self._work.write(REPORT_JSON, report_json(report))
         self._work.save(_REPORT_FILE, key, report)
         return report
 
-    def _report_key(self, samples: SampleSet, choice: Choice, int8_model: Path) -> bytes:
+    def _report_key(self, samples: SampleSet, choice: Choice, int8_model: Path, observed: bytes) -> bytes:
         options, setting = self._recipe.options, self._setting
         labels = sha256_of(self._recipe.file(options.labels)) if options.labels else ""
         source = setting.model.file.path.name, setting.model.file.sha256
         said = self._recipe.name, labels, options.limits, options.score_min, source
         decode = setting.plan.settings.decode, setting.plan.entry.labels()
         found = sha256_of(int8_model), choice, _hashes(samples.held_out), samples.warnings
-        return key_of(said, decode, found, TOOLS)
+        return key_of(said, decode, found, observed)
 
-    def _deliver(self, report: CalibrationReport, int8_model: Path, samples: SampleSet) -> Delivered | None:
+    def _deliver(self, report: CalibrationReport, samples: SampleSet, observed: bytes) -> Delivered | None:
         options = self._recipe.options.engine
         if options is None or not options.activate or report.problems:
             return None
-        key = self._delivered_key(options, int8_model)
+        int8_model = self._work.path / INT8_MODEL
+        key = self._delivered_key(options, int8_model, samples, observed)
         before = self._work.load(_DELIVERED_FILE, key, Delivered)
-        if before is not None and Path(before.file).is_file():
+        if before is not None and self._is_served(before):
             return before
+        self._work.write(REPORT_JSON, report_json(report))  # whatever becomes of the delivery
         with self._progress.stage("install" if options.runtime == "onnxruntime" else "build the engine"):
             delivered = deliver(self._setting, options, int8_model, samples)
         self._work.save(_DELIVERED_FILE, key, delivered)
         return delivered
 
-    def _delivered_key(self, options: InstallOptions, int8_model: Path) -> bytes:
-        return key_of(sha256_of(int8_model), options, self._recipe.name, str(self._recipe.store))
+    def _is_served(self, delivered: Delivered) -> bool:
+        served = served_version(self._recipe)
+        return served is not None and served.number == delivered.version and Path(delivered.file).is_file()
+
+    def _delivered_key(
+        self, options: InstallOptions, int8_model: Path, samples: SampleSet, observed: bytes
+    ) -> bytes:
+        """Return the key of what the engine is made of, by which runtime, and where it goes."""
+        place = self._recipe.name, str(self._recipe.store)
+        made_of = sha256_of(int8_model), observed, _hashes(samples.held_out)
+        return key_of(made_of, options, runtime_version(options), place)
 
 
 def _hashes(samples: Iterable[SampleFrame]) -> list[str]:

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,13 +66,10 @@ class WorkFolder:
         return file
 
     def remove(self, names: Collection[str]) -> None:
-        """Remove files and folders, but nothing else that somebody has put there. Raises ConfigError."""
+        """Remove files, but nothing else that somebody has put there. Raises ConfigError."""
         for path in (self.path / name for name in names):
             try:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             except OSError as error:
                 raise ConfigError(f"{path}: cannot be removed: {error.strerror}") from error
 

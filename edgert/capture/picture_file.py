@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from edgert.errors import ConfigError, FrameError
 from edgert.frames.result import Array
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_BYTES = 64 << 20
+FRAMES_FOLDER = "frames"  # where `edgert calibrate` keeps frames of streams
+FLAT_FORMATS = ("gray8", "nv12")  # one plane, as a PNG has it
+_FLAT_FRAME = re.compile(r"\d{6,}\.(gray8|nv12)\.png")
 _SIGNATURES = {b"\x89PNG": "png", b"\xff\xd8": "jpeg"}
 
 
@@ -63,3 +68,15 @@ def read_picture(file: Path) -> PictureContent:
         raise FrameError(f"begins with {content[:4]!r}, which is neither JPEG nor PNG")
     picture_size(kind, content)
     return PictureContent(content, decode_picture(kind, content))
+
+
+def read_frame(file: Path) -> tuple[Array, str]:
+    """Return a picture's pixels and their format: BGR, or of a kept frame what its name says.
+
+    Raises FrameError if it cannot be read.
+    """
+    image_bgr = read_picture(file).image_bgr
+    flat = _FLAT_FRAME.fullmatch(file.name)
+    if flat is None or file.parent.name != FRAMES_FOLDER:
+        return image_bgr, "bgr8"
+    return np.ascontiguousarray(image_bgr[:, :, 0]), flat[1]

@@ -91,11 +91,17 @@ class OnnxEngine:
 
 
 def load_onnx_engine(
-    file: Path, threads: int, allocate: Allocate, content: bytes | None = None
+    file: Path,
+    threads: int,
+    allocate: Allocate,
+    content: bytes | None = None,
+    *,
+    has_integer_kernels: bool = True,
 ) -> OnnxEngine:
     """Load `file` with `threads` CPU threads a run, which do not spin while they wait.
 
-    `content` is loaded in its place where it is given; `file` is then only what errors call it.
+    `content` is loaded in its place where it is given; `file` is then only what errors call it. Without
+    `has_integer_kernels` what stands between Q and DQ nodes runs in FP32, whatever the CPU could do.
 
     Raises:
         EngineMismatchError: this onnxruntime cannot run the file (newer opset, unknown operator).
@@ -105,6 +111,8 @@ def load_onnx_engine(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not has_integer_kernels:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = 4  # what it would print comes as an exception too
     try:
         session = ort.InferenceSession(content or str(file), options, providers=["CPUExecutionProvider"])

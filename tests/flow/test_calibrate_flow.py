@@ -14,10 +14,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgert.calibrate import deliver
 from edgert.calibrate.observe import observation
-from edgert.calibrate.recipe import load_recipe
+from edgert.calibrate.recipe import InstallOptions, load_recipe
 from edgert.calibrate.report.report import read_report
 from edgert.cli import main
+from edgert.errors import ModelError
 from edgert.exit_codes import ExitCode
 from edgert.models.calibration_cache import read_calibration_cache
 from edgert.models.manifest import Manifest, SourceModel, sha256_of, write_manifest
@@ -30,7 +32,7 @@ ENGINE = '[engine]\nruntime = "onnxruntime"\n'
 AS_TENSORS = (
     '[prepare]\nfit = "stretch"\nscale = 0.00392\n'  # cosines agree to less than 1: all stages have work
 )
-CHANGING = ("made_utc", "stages", "peak_rss_bytes", "reference", "candidate")
+CHANGING = ("made_utc", "stages", "peak_rss_bytes", "reference", "candidate", "delivered")
 
 
 @pytest.fixture
@@ -233,6 +235,16 @@ def test_fresh_forgets_what_was_made_and_nothing_else(site, capsys):
     assert versions(site) == ["1"]
 
 
+@pytest.mark.parametrize("words", [(), ("--fresh",)])
+def test_a_folder_of_frames_that_is_somebody_elses_is_left_alone(site, capsys, words):
+    mine = site.work / "frames" / "000001.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    assert calibrate(site, ENGINE, *words, sample=site.clip()) == ExitCode.CONFIG
+    assert "recipe/frames: holds files, and edgert has not made this folder" in capsys.readouterr().err
+    assert site.made() == {"frames/000001.png": b"mine"}
+
+
 def test_fresh_with_a_wrong_recipe_forgets_nothing(site):
     calibrate(site)
     before = site.made()
@@ -245,6 +257,79 @@ def test_a_version_that_was_taken_away_is_made_again(site):
     (site.store / "tiny-int8" / "1").rename(site.store / "tiny-int8" / "1.rolled-back")
     assert calibrate(site) == ExitCode.OK
     assert versions(site) == ["1.rolled-back", "2"]
+
+
+def test_a_version_that_another_one_took_the_place_of_is_made_again(site, capsys):
+    calibrate(site)
+    first = (site.store / "tiny-int8" / "1" / "model.onnx").read_bytes()
+    other = "[quantize]\nmethod = 'minmax'\nmost_sensitive = 0\n"
+    assert calibrate(site, f"{other}{ENGINE}") == ExitCode.OK
+    capsys.readouterr()
+    assert calibrate(site) == ExitCode.OK
+    assert "in the store: tiny-int8 3, " in capsys.readouterr().out
+    assert versions(site) == ["1", "2", "3"]
+    assert (site.store / "tiny-int8" / "3" / "model.onnx").read_bytes() == first
+    calibrate(site, f"{other}{ENGINE}")
+    newest = site.store / "tiny-int8" / "4"
+    newest.rename(newest.with_name("4.rolled-back"))
+    assert calibrate(site) == ExitCode.OK
+    assert versions(site) == ["1", "2", "3", "4.rolled-back"]
+
+
+def test_the_report_says_what_was_delivered(site):
+    calibrate(site, "")
+    assert site.report()["delivered"] is None
+    calibrate(site)
+    delivered = site.report()["delivered"]
+    assert (delivered["model"], delivered["version"], delivered["notes"]) == ("tiny-int8", 1, [])
+    assert delivered["file"] == f"{site.store}/tiny-int8/1/model.onnx"
+    assert read_report(site.work / "report.json").delivered.version == 1
+    calibrate(site, f"[limits]\ncosine_min = 1.0\n{ENGINE}")
+    assert site.report()["delivered"] is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "keys"),
+    [
+        ("scale = 0.00392", "scale = 0.5", "prepare.scale"),
+        ('kind = "classify"', 'kind = "tensors"', "decode.kind"),
+        ("[decode]", '[labels]\nfile = "l.txt"\n[decode]', "labels"),
+    ],
+)
+def test_an_int8_model_with_settings_of_its_own_is_refused(site, capsys, old, new, keys):
+    calibrate(site)
+    settings = site.store / "tiny-int8" / "edgert.toml"
+    (settings.parent / "l.txt").write_text("a\nb\nc\nd\ne\nf\n")
+    text = settings.read_text()
+    assert old in text
+    settings.write_text(text.replace(old, new))
+    for words in ((), ("--check",)):
+        assert calibrate(site, ENGINE, *words) == ExitCode.CONFIG
+        said = capsys.readouterr().err
+        assert f"{settings}: {keys}" in said
+        assert f"not as in {site.store}/tiny/edgert.toml" in said
+
+
+def test_other_preparation_is_another_comparison_and_another_delivery(site, capsys):
+    calibrate(site)
+    capsys.readouterr()
+    for name in ("tiny", "tiny-int8"):
+        settings = site.store / name / "edgert.toml"
+        settings.write_text(settings.read_text().replace("0.00392", "0.0039"))
+    assert calibrate(site) == ExitCode.OK
+    assert {"observe", "compare"} < set(stages(capsys))
+
+
+def test_a_model_that_cannot_be_loaded_is_not_installed(site, capsys, monkeypatch):
+    def refuse(file, *_):
+        assert file.parent.name == "1.partial"
+        raise ModelError(f"{file}: damaged")
+
+    monkeypatch.setattr(deliver, "load_onnx_engine", refuse)
+    assert calibrate(site) == ExitCode.MODEL
+    assert "damaged" in capsys.readouterr().err
+    assert not (site.store / "tiny-int8").exists()
+    assert site.report()["delivered"] is None
 
 
 def test_a_stop_just_after_the_version_was_made_makes_no_second_one(site):
@@ -390,20 +475,22 @@ def test_an_observation_goes_on_where_it_was(site, monkeypatch):
     assert set(seen.values()) == {8}
 
 
-def test_an_engine_that_was_built_just_before_a_stop_is_not_built_again(site, capsys):
-    """The manifest beside it tells what it was made from; no TensorRT is needed for that."""
+def test_an_engine_that_was_built_just_before_a_stop_is_not_built_again(site, capsys, monkeypatch):
+    """The manifest beside it tells what it was made from, and by which version, which is installed now."""
     pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'edgert[rtx]'")
+    version = deliver.runtime_version(InstallOptions(runtime="tensorrt_rtx"))
     calibrate(site, "")
     int8_model = site.work / "model.int8.onnx"
     folder = site.store / "tiny-int8" / "1"
     folder.mkdir(parents=True)
-    (folder.parent / "edgert.toml").write_text('[engine]\nruntime = "tensorrt_rtx"\n')
+    settings = (site.store / "tiny" / "edgert.toml").read_text()
+    (folder.parent / "edgert.toml").write_text(f'{settings}[engine]\nruntime = "tensorrt_rtx"\n')
     (folder / "model.plan").write_bytes(b"an engine")
     manifest = Manifest(
         plan_sha256=sha256_of(folder / "model.plan"),
         plan_bytes=9,
         runtime="tensorrt_rtx",
-        runtime_version="1.4.0.76",
+        runtime_version=version,
         built_utc=datetime.datetime.now(datetime.timezone.utc),
         source=SourceModel(int8_model.name, sha256_of(int8_model)),
         precision="int8",
@@ -413,6 +500,17 @@ def test_an_engine_that_was_built_just_before_a_stop_is_not_built_again(site, ca
     assert calibrate(site, '[engine]\nruntime = "tensorrt_rtx"\nbatches = [2]\n') == ExitCode.OK
     assert f"in the store: tiny-int8 1, {folder}/model.plan" in capsys.readouterr().out
     assert versions(site) == ["1"]
+    write_manifest(folder / "model.plan", msgspec.structs.replace(manifest, runtime_version="1.3.0.1"))
+    (site.work / "delivered.state").unlink()
+    built = []
+
+    def build(options):
+        built.append(options)
+        raise ModelError("stopped here")
+
+    monkeypatch.setattr(deliver, "build_version", build)
+    assert calibrate(site, '[engine]\nruntime = "tensorrt_rtx"\nbatches = [2]\n') == ExitCode.MODEL
+    assert [options.model for options in built] == [int8_model]
 
 
 # Limits and labels
@@ -591,6 +689,18 @@ def test_the_cache_that_was_written_is_a_recipe_for_the_same_model(site):
         for model in (before, after)
     )
     np.testing.assert_allclose(new, old, rtol=1e-5)
+
+
+def test_the_cache_has_no_range_for_what_a_layer_in_float_alone_reads(tmp_path, monkeypatch):
+    """With one, an older board would quantize the very layers that the search kept in float."""
+    monkeypatch.setattr("edgert.calibrate.choose.fewest_layers", lambda tried, _agreement_min: max(tried))
+    site = RecipeSite(tmp_path, settings=AS_TENSORS)
+    site.pictures()
+    assert calibrate(site, "[quantize]\nmost_sensitive = 1\n") == ExitCode.OK
+    [kept] = [layer.name for layer in read_report(site.work / "report.json").layers if layer.is_kept]
+    reads = {"first": "image", "second": "r1", "last": "flat"}
+    scales = read_calibration_cache(site.work / "calibration.cache").scales
+    assert set(scales) == set(reads.values()) - {reads[kept]}
 
 
 def test_the_store_says_who_may_read_it(site):

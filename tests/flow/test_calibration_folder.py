@@ -15,6 +15,9 @@ from edgert.calibrate.setting import open_setting
 from edgert.config import Document
 from edgert.decode.factory import DecodeOptions
 from edgert.demo import store as demo_store
+from edgert.demo.example import write_example
+from edgert.demo.material import Material, ModelFiles
+from edgert.models.store import ModelStore
 from tests.fakes.recipe import RecipeSite, classifier
 
 FOLDER = Path(__file__).parents[2] / "calibration"
@@ -31,10 +34,29 @@ def test_a_recipe_is_right(path):
     recipe = load_recipe(path)
     assert recipe.options.model in MODELS
     assert recipe.work == FOLDER / path.stem
-    assert recipe.store == FOLDER / "../store"
     assert recipe.options.limits.are_set
-    assert recipe.options.sample.count >= 500
     assert open_frames(recipe.options.sample, FOLDER) is not None
+
+
+def test_the_first_recipe_to_try_is_of_what_the_demo_keeps(tmp_path):
+    """Written where README's `edgert demo --keep example` writes it, beside a copy of the recipe."""
+    file = tmp_path / "anything"
+    file.write_text("any\n")
+    model = ModelFiles(file, file)
+    material = Material(model, model, model, file, file, (), ())
+    write_example(tmp_path / "example", material, has_links=False)
+    (tmp_path / "calibration").mkdir()
+    copy = tmp_path / "calibration" / "coco.toml"
+    copy.write_bytes((FOLDER / "coco.toml").read_bytes())
+    recipe = load_recipe(copy)
+    assert ModelStore(recipe.store).entry(recipe.options.model).name == "coco"
+    source = recipe.file(recipe.options.sample.source.removeprefix("file:"))
+    assert source.samefile(tmp_path / "example" / "clips" / "street.mp4")
+    assert source.read_text() == "any\n"
+
+
+def test_a_recipe_for_a_board_has_enough_frames():
+    assert load_recipe(FOLDER / "camera.toml").options.sample.count >= 500
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

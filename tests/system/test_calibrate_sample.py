@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import zmq
 
-from edgert.calibrate.sample.frame_files import read_frame
 from edgert.calibrate.sample.options import SampleOptions, TapLinkOptions
 from edgert.calibrate.sample.sample_set import load_sample_set
 from edgert.calibrate.sample.sampler import open_frames, sample
 from edgert.calibrate.sample.tap_frames import TapFrames
+from edgert.capture.picture_file import read_frame
 from edgert.capture.replay import make_noise
 from edgert.client import Client
 from edgert.errors import ConfigError, SourceError

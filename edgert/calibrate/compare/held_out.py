@@ -12,9 +12,9 @@ from edgert.calibrate.compare.comparison import ComparisonFigures
 from edgert.calibrate.compare.labels import labelled
 from edgert.calibrate.compare.trial import REFERENCE, Change, Trial
 from edgert.calibrate.report.pictures import ChangedPicture
-from edgert.calibrate.sample.frame_files import read_frame
 from edgert.calibrate.sample.sample_set import SampleFrame
 from edgert.calibrate.setting import Setting
+from edgert.capture.picture_file import read_frame
 
 CANDIDATE = "int8"
 
@@ -63,8 +63,7 @@ def pictures_of(setting: Setting, frames: Sequence[ChangedFrame]) -> Iterator[Ch
 
     for frame in frames:
         image, pixel_format = read_frame(setting.recipe.work / frame.file)
-        if pixel_format == "bgr8":
-            yield ChangedPicture(frame, thumbnail_jpeg(image))
+        yield ChangedPicture(frame, thumbnail_jpeg(image, pixel_format))
 
 
 def _note(known: int, used: int) -> str:

@@ -1,4 +1,9 @@
-"""Runs models that are not in the store, and not even in files, on the host engine."""
+"""Runs models that are not in the store, and not even in files, on the host engine.
+
+Q and DQ nodes are computed as they stand, and what is between them in FP32. onnxruntime's integer kernels
+saturate their sums on x86 without VNNI, and a choice of thresholds or a limit must not depend on that. So
+times are of this mode too, not those of integer kernels.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +61,9 @@ def open_host_model(
         device = open_device("host")
         undo.callback(device.close)
         content = proto.SerializeToString()
-        engine = load_onnx_engine(name, threads or os.cpu_count() or 1, device.driver.allocate, content)
+        engine = load_onnx_engine(
+            name, threads or os.cpu_count() or 1, device.driver.allocate, content, has_integer_kernels=False
+        )
         undo.callback(engine.close)
         subject = EngineSubject(engine, device, 1)
         undo.callback(subject.close)

@@ -55,7 +55,7 @@ class Trial:
         """`decoder` reads the outputs of all of them; errors call the models `name`.
 
         So many models run `at_once`, each on its part of the cores: that is faster, but their times are
-        then not those that each would have alone.
+        then not those that each would have alone. Times are of exact arithmetic, see `host_models`.
         """
         self._name = name
         self._reference = reference

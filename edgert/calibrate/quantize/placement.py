@@ -7,7 +7,7 @@ what reads it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 import onnx_graphsurgeon as gs
@@ -36,6 +36,10 @@ class Placement(msgspec.Struct, frozen=True):
     def tensors(self) -> tuple[str, ...]:
         """The tensors that need a threshold, sorted."""
         return tuple(sorted(self.edges))
+
+    def thresholds(self, amax: Mapping[str, float]) -> dict[str, float]:
+        """Return the thresholds of the tensors that are quantized, sorted by name."""
+        return {tensor: amax[tensor] for tensor in self.tensors}
 
     def within(self, tensors: Collection[str]) -> Placement:
         """Return what of the placement these thresholds are enough for."""

@@ -87,6 +87,16 @@ class FrameDifference(msgspec.Struct, frozen=True):
     difference: float
 
 
+class Delivered(msgspec.Struct, frozen=True):
+    """A version that is in the store."""
+
+    model: str
+    version: int
+    file: str
+    size_bytes: int
+    notes: tuple[str, ...] = ()
+
+
 class CalibrationReport(msgspec.Struct, frozen=True, kw_only=True):
     """The whole result. `reference` is FP32, `candidate` is INT8; both are compared on held-out frames."""
 
@@ -112,6 +122,7 @@ class CalibrationReport(msgspec.Struct, frozen=True, kw_only=True):
     changed: tuple[FrameDifference, ...] = ()  # the most first
     stages: tuple[StageTime, ...] = ()
     peak_rss_bytes: int | None = None
+    delivered: Delivered | None = None  # None: nothing was, or it was not to be
 
     @property
     def worst_tensors(self) -> list[TensorReport]:

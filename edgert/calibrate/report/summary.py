@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,11 +31,18 @@ from edgert.calibrate.report.report import (
     TensorReport,
     verdict_on,
 )
+from edgert.calibrate.report.thumbnail import OPENCV_VERSION
 from edgert.calibrate.sample.sample_set import SampleSet
 from edgert.calibrate.setting import Setting
 from edgert.models.manifest import SourceModel
 
-TOOLS = __version__, onnxruntime.__version__  # another version may come to another result
+TOOLS = (  # another version may come to another result
+    __version__,
+    onnxruntime.__version__,
+    importlib.metadata.version("onnx"),
+    np.__version__,
+    OPENCV_VERSION,
+)
 
 
 class Findings(msgspec.Struct, frozen=True):

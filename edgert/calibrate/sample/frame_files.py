@@ -14,34 +14,31 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
 from edgert.calibrate.sample.candidate import PictureFile
 from edgert.capture.picture import encode_png
-from edgert.capture.picture_file import read_picture
+from edgert.capture.picture_file import FLAT_FORMATS, FRAMES_FOLDER
 from edgert.disk import sync_folder
 from edgert.errors import ConfigError
 from edgert.frames.result import Array
 
-FOLDER = "frames"
+MARKER = ".edgert"  # an empty file in the folder: edgert made it, and may remove its own names there
 PARTIAL = ".partial"
-FLAT_FORMATS = ("gray8", "nv12")  # one plane, as a PNG has it
 _OWN = re.compile(r"\d{6,}(\.(gray8|nv12))?\.png(\.partial)?")
-_FORMAT = re.compile(r"\d{6,}\.(gray8|nv12)\.png")
 
 
 class FrameFolder:
     """`<work>/frames`, which belongs to the sampler alone. Nothing in it is touched before the first `write`.
 
-    That one removes what an interrupted sampling has left there.
+    That one removes what an interrupted sampling has left there, and refuses a folder that holds files and
+    that edgert has not made.
     """
 
     def __init__(self, work: Path) -> None:
-        self._folder = work / FOLDER
+        self._folder = work / FRAMES_FOLDER
         self._is_open = False
 
     def write(self, number: int, image: Array, pixel_format: str) -> PictureFile:
-        """Write a frame, whole or not at all. Raises ConfigError if the disk refuses it."""
+        """Write a frame, whole or not at all. Raises ConfigError if disk or folder refuses it."""
         self._open()
         is_flat = pixel_format in FLAT_FORMATS
         name = f"{number:06}.{pixel_format}.png" if is_flat else f"{number:06}.png"
@@ -74,16 +71,39 @@ class FrameFolder:
             sync_folder(self._folder)
 
     def discard(self) -> None:
-        """Remove all frames, and the folder if it is empty then."""
+        """Remove all frames that were written, and the folder if it is empty then."""
         if self._is_open:
             with contextlib.suppress(OSError):
-                self._clear()
-                self._folder.rmdir()
+                self.remove_all()
+
+    def check(self) -> None:
+        """Raise ConfigError if the folder holds files and was not made by edgert."""
+        with _told_of(self._folder):
+            if self._folder.is_dir() and not self._is_marked and any(self._folder.iterdir()):
+                raise ConfigError(
+                    f"{self._folder}: holds files, and edgert has not made this folder; nothing was removed. "
+                    "Move it, or name another folder with work in the recipe"
+                )
+
+    def remove_all(self) -> None:
+        """Remove edgert's own frames, and the folder if it is empty then. Raises OSError."""
+        if not self._is_marked:
+            return
+        self._clear()
+        if [path.name for path in self._folder.iterdir()] == [MARKER]:
+            (self._folder / MARKER).unlink()
+            self._folder.rmdir()
+
+    @property
+    def _is_marked(self) -> bool:
+        return (self._folder / MARKER).is_file()
 
     def _open(self) -> None:
         if not self._is_open:
             with _told_of(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
+                self.check()
+                (self._folder / MARKER).touch()
                 self._clear()
             self._is_open = True
 
@@ -106,13 +126,21 @@ def open_frame_folder(work: Path) -> Iterator[FrameFolder]:
         raise
 
 
-def read_frame(path: Path) -> tuple[Array, str]:
-    """Return a frame's pixels and their format. Raises FrameError if it cannot be read."""
-    image_bgr = read_picture(path).image_bgr
-    flat = _FORMAT.fullmatch(path.name)
-    if flat is None or path.parent.name != FOLDER:
-        return image_bgr, "bgr8"
-    return np.ascontiguousarray(image_bgr[:, :, 0]), flat[1]
+def check_frames(work: Path) -> None:
+    """Raise ConfigError if `remove_frames` would not remove what is in the folder of frames."""
+    FrameFolder(work).check()
+
+
+def remove_frames(work: Path) -> None:
+    """Remove the frames that edgert has kept, and nothing that somebody else has put there.
+
+    Raises ConfigError if the disk refuses.
+    """
+    folder = work / FRAMES_FOLDER
+    try:
+        FrameFolder(work).remove_all()
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be removed: {error.strerror}") from error
 
 
 @contextmanager

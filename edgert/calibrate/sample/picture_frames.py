@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from edgert.calibrate.sample.candidate import Candidate, PictureFile
-from edgert.calibrate.sample.frame_files import read_frame
 from edgert.calibrate.sample.options import SampleOptions
 from edgert.calibrate.sample.sample_set import SAMPLE_FILE, SampleFrame, load_sample_set
-from edgert.capture.picture_file import list_pictures, read_picture
+from edgert.capture.picture_file import list_pictures, read_frame, read_picture
 from edgert.errors import ConfigError, FrameError
 
 NAMED = 3  # unreadable pictures that a warning names

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edgert.calibrate.sample.frame_files import read_frame
 from edgert.calibrate.sample.sample_set import SampleFrame
+from edgert.capture.picture_file import read_frame
 from edgert.errors import ConfigError, FrameError, ModelError
 from edgert.frames.placement import Placement
 from edgert.frames.result import Array

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from edgert.calibrate.sample.candidate import Candidate
+from edgert.calibrate.sample.frame_files import MARKER
 from edgert.calibrate.sample.options import SampleOptions
 
 HEIGHT, WIDTH = 8, 10
@@ -57,5 +58,6 @@ def write_pictures(folder, numbers):
 
 
 def files_in(folder):
-    """Return the names of everything below a folder."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """Return the names of everything below a folder but edgert's markers."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
+    return sorted(str(path.relative_to(folder)) for path in files)

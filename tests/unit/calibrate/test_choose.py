@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+from contextlib import contextmanager
 
 import msgspec
 import pytest
 
-from edgert.calibrate.choose import FALLBACK, Chooser
+from edgert.calibrate import choose as choose_module
+from edgert.calibrate.choose import FALLBACK, Chooser, spread
+from edgert.calibrate.compare import trial as trial_module
 from edgert.calibrate.compare.comparison import ComparisonFigures
+from edgert.calibrate.compare.host_models import open_host_model
 from edgert.calibrate.compare.metrics import ClassFigures, DetectionFigures, TensorFigures
 from edgert.calibrate.fewest import fewest_layers
 from edgert.calibrate.observe.observation import Observation, Observer
+from edgert.calibrate.observe.thresholds import METHODS
 from edgert.calibrate.progress import StageProgress
 from edgert.calibrate.quantize.placement import place
 from edgert.calibrate.recipe import load_recipe
@@ -21,6 +26,7 @@ from edgert.calibrate.work import open_work_folder
 from edgert.errors import ConfigError, ModelError
 from edgert.models.calibration_cache import CalibrationCache, write_calibration_cache
 from tests.fakes.recipe import RecipeSite
+from tests.unit.calibrate.tiny_models import residual_of_two
 
 AS_TENSORS = '[prepare]\nfit = "stretch"\nscale = 0.00392\n'  # cosines agree to less than 1 always
 
@@ -93,8 +99,8 @@ def test_the_first_that_agrees_enough_is_enough():
 class Bench:
     """A tiny model that was observed, and a folder of work."""
 
-    def __init__(self, folder, quantize, *, few=None, settings=AS_TENSORS, stream=None):
-        site = RecipeSite(folder, settings=settings)
+    def __init__(self, folder, quantize, *, few=None, model=None, settings=AS_TENSORS, stream=None):
+        site = RecipeSite(folder, model, settings=settings)
         frames = {"few": few} if few else {}
         recipe = load_recipe(site.recipe(f"[quantize]\n{quantize}", sample=site.pictures(), **frames))
         self.setting = open_setting(recipe)
@@ -215,6 +221,64 @@ def test_layers_that_were_measured_before_a_stop_are_not_measured_again(tmp_path
     bench.stream = io.StringIO()
     bench.choose()
     assert bench.stages == ["keep layers in float"]
+
+
+@pytest.mark.parametrize(
+    ("count", "taken"), [(4, [0, 5, 10, 15]), (3, [0, 6, 13]), (1, [0]), (20, range(20)), (99, range(20))]
+)
+def test_frames_to_measure_layers_with_are_of_all_blocks(count, taken):
+    assert spread(range(20), count) == list(taken)
+    assert spread([], count) == []
+
+
+def test_other_frames_measure_the_layers_anew(tmp_path):
+    bench = Bench(tmp_path, "most_sensitive = 1\nsensitivity_frames = 2")
+    bench.choose()
+    samples = bench.samples
+    bench.samples = msgspec.structs.replace(samples, selection=samples.selection[::-1])
+    bench.choose()
+    assert "measure layers" in bench.stages
+
+
+def test_a_few_models_are_open_at_a_time_and_all_are_tried(tmp_path, monkeypatch):
+    is_open, most = [], []
+
+    @contextmanager
+    def counted(*arguments, **options):
+        with open_host_model(*arguments, **options) as model:
+            is_open.append(model)
+            most.append(len(is_open))
+            yield model
+            is_open.remove(model)
+
+    monkeypatch.setattr(trial_module, "open_host_model", counted)
+    monkeypatch.setattr(choose_module, "_CANDIDATES_AT_ONCE", 2)
+    bench = Bench(tmp_path, "most_sensitive = 0")
+    choice, _ = bench.choose()
+    assert [each.method for each in choice.tried] == list(METHODS)
+    assert max(most) == 3  # the reference too
+    shown = [time.name for time in bench.progress.times]
+    assert shown == ["choose thresholds"]
+
+
+def test_the_search_has_an_end_whatever_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(choose_module, "_MOST_SENSITIVE_MAX", 1)
+    monkeypatch.setattr(choose_module, "fewest_layers", lambda tried, _agreement_min: max(tried))
+    choice, _ = Bench(tmp_path, "most_sensitive = 10000").choose()
+    assert len(choice.kept) == 1
+
+
+def test_a_residual_that_was_not_observed_is_added_in_float(tmp_path):
+    """With `shortcut` in float the other branch would get the pair, whose range nobody has seen."""
+    model = residual_of_two()
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim[2:]:
+            dim.dim_value = 8
+    choice, placement = Bench(
+        tmp_path, 'keep = ["shortcut"]\nmethod = "minmax"\nmost_sensitive = 0', model=model
+    ).choose()
+    assert placement.layers == ("main", "next")
+    assert set(choice.amax) == {"image", "positive"}
 
 
 def cache_at(folder, scales):

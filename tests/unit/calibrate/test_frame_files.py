@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from edgert.calibrate.sample.frame_files import open_frame_folder, read_frame
+from edgert.calibrate.sample.frame_files import MARKER, check_frames, open_frame_folder, remove_frames
+from edgert.capture.picture_file import read_frame
 from edgert.errors import ConfigError, FrameError
 from tests.unit.calibrate.sample_frames import files_in, picture
 
@@ -48,12 +49,40 @@ def test_pixels_come_back_as_they_were(tmp_path, image, pixel_format, name, expe
 def test_leftovers_are_removed_at_the_first_frame_and_other_files_stay(tmp_path):
     frames = tmp_path / "frames"
     frames.mkdir()
-    for name in ("000001.png", "1000000.png", "000002.nv12.png", "000003.png.partial", "mine.png", "1.png"):
+    ours = MARKER, "000001.png", "1000000.png", "000002.nv12.png", "000003.png.partial"
+    for name in (*ours, "mine.png", "1.png"):
         (frames / name).touch()
     with open_frame_folder(tmp_path) as folder:
         assert len(files_in(frames)) == 6
         folder.write(5, picture(0), "bgr8")
     assert files_in(frames) == ["000005.png", "1.png", "mine.png"]
+
+
+def test_a_folder_that_edgert_has_not_made_is_refused_and_stays_as_it_is(tmp_path):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "000001.png").write_bytes(b"mine")
+    with (
+        pytest.raises(ConfigError, match=r"frames: holds files, and edgert has not made this folder"),
+        open_frame_folder(tmp_path) as folder,
+    ):
+        folder.write(1, picture(1), "bgr8")
+    with pytest.raises(ConfigError, match="nothing was removed"):
+        check_frames(tmp_path)
+    remove_frames(tmp_path)
+    assert [path.name for path in (tmp_path / "frames").iterdir()] == ["000001.png"]
+    assert (tmp_path / "frames" / "000001.png").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("others", [[], ["mine.png"]])
+def test_edgerts_own_frames_can_be_removed(tmp_path, others):
+    with open_frame_folder(tmp_path) as folder:
+        folder.keep({folder.write(3, picture(3), "bgr8").path})
+    for name in others:
+        (tmp_path / "frames" / name).touch()
+    check_frames(tmp_path)
+    remove_frames(tmp_path)
+    assert files_in(tmp_path) == [f"frames/{name}" for name in others]
+    assert (tmp_path / "frames").exists() is bool(others)
 
 
 def end_with(error, work, use):

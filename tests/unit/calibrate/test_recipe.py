@@ -103,6 +103,30 @@ def test_mistakes_at_the_top(load, top, told):
     assert told in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("sample", "top"),
+    [
+        ('pictures = ["far", "night/frames"]', ""),
+        ('pictures = ["./frames/000001.png"]', 'work = "."'),
+        ('pictures = ["night"]', ""),
+        ('recording = "night"', ""),
+        ('recording = "w/samples.json"', 'work = "../w"'),
+    ],
+)
+def test_frames_are_not_read_from_the_folder_of_work(load, tmp_path, sample, top):
+    if ".." in top:
+        (tmp_path / "w").symlink_to(tmp_path.parent / "w")
+    with pytest.raises(ConfigError, match=r"night.toml: sample\.(pictures|recording): .* lies in the folder"):
+        load(top=f'store = "s"\nmodel = "coco"\n{top}\n', sample=f"[sample]\n{sample}\n")
+
+
+def test_limits_are_not_for_an_engine_that_nothing_measures(load):
+    engine = '[engine]\nruntime = "tensorrt"\ncalibrator = "entropy2"\n'
+    assert load(engine).options.engine.calibrator == "entropy2"
+    with pytest.raises(ConfigError, match=r"Leave out \[limits\] or calibrator"):
+        load(f"[limits]\ncosine_min = 0.9\n{engine}")
+
+
 def test_a_recipe_is_not_its_own_folder_of_work(load):
     with pytest.raises(ConfigError, match=r"would be the recipe itself; let its name end in \.toml"):
         load(name="night")

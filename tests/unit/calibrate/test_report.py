@@ -445,3 +445,14 @@ def test_a_thumbnail_keeps_its_shape_and_bound():
 def test_a_picture_without_pixels_has_no_thumbnail():
     with pytest.raises(FrameError, match="OpenCV"):
         thumbnail_jpeg(np.zeros((0, 0, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("pixel_format", "level"), [("gray8", 200), ("nv12", 214)])
+def test_a_thumbnail_of_one_plane_is_of_the_picture(pixel_format, level):
+    """Of nv12 white is 235 and black 16, and the chroma of grey is 128."""
+    plane = np.full((60, 40), 200, np.uint8)
+    chroma = [np.full((30, 40), 128, np.uint8)] if pixel_format == "nv12" else []
+    jpeg = thumbnail_jpeg(np.concatenate([plane, *chroma]), pixel_format)
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (60, 40, 3)
+    assert np.abs(picture.astype(int) - level).max() <= 3

@@ -9,9 +9,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from edgert.calibrate.sample.frame_files import read_frame
+from edgert.calibrate.sample.frame_files import MARKER
 from edgert.calibrate.sample.sample_set import load_sample_set
 from edgert.calibrate.sample.sampler import sample, sample_from
+from edgert.capture.picture_file import read_frame
 from edgert.errors import ConfigError, FrameError, SourceError
 from tests.unit.calibrate.sample_frames import ScriptedFrames, files_in, options_for, picture, write_pictures
 
@@ -184,7 +185,7 @@ def test_what_ends_sampling_leaves_nothing(work, error):
 
 def test_what_a_killed_process_has_left_is_not_counted(work):
     (work / "frames").mkdir(parents=True)
-    for name in ("000001.png", "000077.png", "000002.png.partial"):
+    for name in (MARKER, "000001.png", "000077.png", "000002.png.partial"):
         (work / "frames" / name).write_bytes(b"half")
     samples = sample_from(ScriptedFrames(PICTURES[:8]), options_for(), work)
     assert files_in(work) == sorted([*(frame.file for frame in samples.frames()), "samples.json"])

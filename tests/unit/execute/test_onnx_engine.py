@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+from onnx import helper
 
 from edgert.device.host import HostDriver
 from edgert.device.memory import Budget
 from edgert.errors import EngineMismatchError, ModelError, OutOfDeviceMemoryError
+from edgert.execute import onnx_engine
 from edgert.execute.engine import EngineInfo
 from edgert.execute.onnx_engine import OnnxEngine, load_onnx_engine
 from edgert.models.tensor_spec import TensorSpec
 from tests.fakes.lane import TIMEOUT_S, Bell
+from tests.fakes.onnx_graphs import quantized_convolution
 
 F32 = "float32"
 DOUBLE = [("Add", ["x", "x"], ["y"])]
@@ -367,3 +373,28 @@ def test_loading_takes_no_memory_of_the_budget(doubler):
     assert isinstance(doubler.engine, OnnxEngine)
     doubler.open_lane()
     assert doubler.driver.budget.used_bytes == 0
+
+
+@pytest.mark.parametrize(("options", "is_integer"), [({}, True), ({"has_integer_kernels": False}, False)])
+def test_integer_kernels_run_unless_they_are_not_wanted(tmp_path, monkeypatch, options, is_integer):
+    """Read from the graph that onnxruntime makes of the model."""
+    made = tmp_path / "optimized.onnx"
+
+    def session(content, session_options, **more):
+        session_options.optimized_model_filepath = str(made)
+        return ort.InferenceSession(content, session_options, **more)
+
+    monkeypatch.setattr(onnx_engine, "ort", SimpleNamespace(**vars(ort) | {"InferenceSession": session}))
+    model = quantized_convolution()
+    model.graph.node.extend(
+        [
+            helper.make_node("QuantizeLinear", ["maps", "scale", "zero"], ["small_maps"]),
+            helper.make_node("DequantizeLinear", ["small_maps", "scale", "zero"], ["level"]),
+        ]
+    )
+    model.graph.output[0].name = "level"
+    content = model.SerializeToString()
+    load_onnx_engine(tmp_path / "m.onnx", 1, HostDriver().allocate, content, **options).close()
+    operators = {node.op_type for node in onnx.load(made).graph.node}
+    assert ("QLinearConv" in operators) == is_integer
+    assert any(operator in ("Conv", "FusedConv") for operator in operators) != is_integer
