@@ -384,5 +384,6 @@ def test_a_sampling_that_is_stopped_counts_for_nothing_and_begins_anew(tmp_path,
         process.communicate(timeout=WAIT_S)
         assert process.returncode == 0
     samples = load_sample_set(work / "samples.json")
-    assert files_in(work) == sorted({*(frame.file for frame in samples.frames()), "samples.json"})
+    listed = {frame.file for frame in samples.frames()}
+    assert files_in(work) == sorted({*listed, "frames/.edgert", "samples.json"})
     assert json.loads((work / "samples.json").read_text())["offered"] == 400
