@@ -84,7 +84,7 @@ def _where(outcome: Outcome, recipe: Recipe) -> Iterator[str]:
         yield f"  in the store: {delivered.model} {delivered.version}, {delivered.file}"
         yield from (f"  note: {note}" for note in delivered.notes)
     elif outcome.report.problems:
-        yield "  NOT in the store: over a limit"
+        yield "  NOT added to the store, which stays as it is: over a limit"
     elif engine is not None:
         yield "  NOT in the store: engine.activate is false"
     else:

@@ -525,7 +525,7 @@ def test_limits(site, capsys, limit, code, made):
     assert versions(site) == made
     said = capsys.readouterr().out
     assert ("PROBLEM: cosine 0.99" in said) is bool(code)
-    assert ("NOT in the store: over a limit" in said) is bool(code)
+    assert ("NOT added to the store" in said) is bool(code)
     assert site.report()["verdict"] == ("over limits" if code else "within limits")
 
 

@@ -44,6 +44,8 @@ TOOLS = (  # another version may come to another result
     OPENCV_VERSION,
 )
 
+ADVISED_HELD_OUT = 50  # frames that limits are judged by
+
 
 class Findings(msgspec.Struct, frozen=True):
     """What the stages found before the comparison."""
@@ -71,7 +73,7 @@ def summarise(setting: Setting, found: Findings, held_out: HeldOut) -> Calibrati
         samples=_counts(samples, held_out),
         verdict=verdict_on(limits, problems),
         problems=problems,
-        notes=(*samples.warnings, *found.choice.notes, *held_out.notes),
+        notes=(*samples.warnings, *found.choice.notes, *held_out.notes, *_few(limits, samples)),
         limits=limits,
         method=found.choice.method,
         methods=found.choice.tried,
@@ -94,6 +96,13 @@ def _counts(samples: SampleSet, held_out: HeldOut) -> SampleCounts:
         labelled=held_out.labelled,
         offered=samples.offered,
     )
+
+
+def _few(limits: AccuracyLimits, samples: SampleSet) -> tuple[str, ...]:
+    held_out = len(samples.held_out)
+    if not limits.are_set or not 0 < held_out < ADVISED_HELD_OUT:
+        return ()
+    return (f"The limits were judged by {held_out} frames; at least {ADVISED_HELD_OUT} are advised",)
 
 
 def _unmeasured(limits: AccuracyLimits) -> tuple[str, ...]:

@@ -109,6 +109,13 @@ def test_the_verdict(summary, limits, share, verdict):
     assert (report.problems != ()) is (verdict == "over limits")
 
 
+def test_limits_that_few_frames_judged_are_told_of(summary):
+    _, judged = summary("top1_agreement_min = 0.9", agreeing(1.0))
+    assert judged.notes[-1] == "The limits were judged by 3 frames; at least 50 are advised"
+    _, free = summary(held_out=agreeing(1.0))
+    assert not any("limits" in note for note in free.notes)
+
+
 def test_limits_without_held_out_frames_are_not_kept(summary):
     _, report = summary("cosine_min = 0.1")
     assert report.verdict == "over limits"
