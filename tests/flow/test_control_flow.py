@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import queue
-import sys
 import threading
 from contextlib import contextmanager
 
@@ -115,14 +113,6 @@ def site(tmp_path):
     site.add("mean", store.mean_model(), settings=CLASSIFIER)
     site.add("plain", store.mean_model())
     return site
-
-
-@pytest.fixture(autouse=True)
-def process_as_it_was():
-    interval = sys.getswitchinterval()
-    yield
-    sys.setswitchinterval(interval)
-    gc.unfreeze()
 
 
 @pytest.fixture

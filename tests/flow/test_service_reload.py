@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -34,14 +33,6 @@ def site(tmp_path):
     site = Site(tmp_path)
     site.add("mean", store.mean_model())
     return site
-
-
-@pytest.fixture(autouse=True)
-def process_as_it_was():
-    interval = sys.getswitchinterval()
-    yield
-    sys.setswitchinterval(interval)
-    gc.unfreeze()
 
 
 class Running:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import signal
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -42,14 +40,6 @@ def site(tmp_path):
 def manager(tmp_path):
     with Manager(str(tmp_path / "notify")) as manager:
         yield manager
-
-
-@pytest.fixture(autouse=True)
-def process_as_it_was():
-    interval = sys.getswitchinterval()
-    yield
-    sys.setswitchinterval(interval)
-    gc.unfreeze()
 
 
 class Gate:
