@@ -10,6 +10,11 @@ EdgertError
 ├── SourceError              the camera or sender; edgert reconnects
 │   ├── FrameError           the sender of one frame; that frame is refused, the source goes on
 │   └── EndOfSourceError     nobody: the source has no more frames
+├── RequestError             whoever sent a request; nothing else is touched by it
+│   ├── UnknownModelError    or version
+│   ├── UnavailableError     nobody: a full queue, time that is up, a model that loads; to ask again may help
+│   ├── UnsupportedError     the operator: it is switched off, or this build does not have it
+│   └── CancelledError       nobody: the sender no longer waits
 ├── SinkError                the receiver; edgert reconnects
 ├── ClosedError              the caller: the object was closed before this call
 └── BusyError                the caller: the object belongs to somebody else, or is full, just now
@@ -62,6 +67,26 @@ class FrameError(SourceError):
 
 class EndOfSourceError(SourceError):
     """A finite source has delivered its last frame. Not a failure."""
+
+
+class RequestError(EdgertError):
+    """A request for an inference or for control is wrong, or could not be done."""
+
+
+class UnknownModelError(RequestError):
+    """No such model or version is served."""
+
+
+class UnavailableError(RequestError):
+    """What was asked for cannot be had just now."""
+
+
+class UnsupportedError(RequestError):
+    """What was asked for is switched off or not built in."""
+
+
+class CancelledError(RequestError):
+    """Whoever sent the request no longer waits for it."""
 
 
 class SinkError(EdgertError):

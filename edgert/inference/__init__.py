@@ -1,0 +1,1 @@
+"""The core behind the Inference Server's fronts: which models are served, and how requests reach lanes."""

@@ -1,0 +1,59 @@
+"""The `[serve]` table of a pipeline file. It listens where `[http]` says."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from edgert.config import Options
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class TlsOptions(Options, frozen=True, kw_only=True):
+    """Certificates for HTTP and gRPC alike, PEM files."""
+
+    certificate: str  # of this server, with its chain
+    key: str
+    client_ca: str = ""  # then a client must show a certificate that it signed
+
+
+class GrpcOptions(Options, frozen=True, kw_only=True):
+    """Where gRPC listens."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8001  # 0: any free one, named in the log
+
+
+class LimitOptions(Options, frozen=True, kw_only=True):
+    """What one client may not exceed."""
+
+    request_mb: Count = 64  # one request, head and body
+    headers: Count = 64
+    header_kb: Count = 32  # of all headers of a request
+    connections: Count = 256
+    requests: Count = 256  # under way at once, over all clients
+    arrive_s: Positive = 30.0  # for a whole request to arrive, and for its answer to be taken
+    idle_s: Positive = 300.0  # of a connection between requests
+    answer_s: Positive = 300.0  # an inference that takes longer is given up
+
+
+class ServeOptions(Options, frozen=True, kw_only=True):
+    """The Inference Server's front."""
+
+    mode: Literal["none", "explicit", "poll"] = (
+        "none"  # none: all of the store, once; poll: follow its changes
+    )
+    load: tuple[str, ...] = ()  # explicit: the models to load at the start; "*": all
+    poll_s: Positive = 15.0
+    exit_on_error: bool = False  # end the start where a model cannot be loaded
+    cache_mb: Annotated[int, msgspec.Meta(ge=0)] = 0  # for responses of models with response_cache; 0: none
+    rate_limit: bool = False  # heed instance_group.rate_limiter
+    shared_memory: bool = True  # clients on this machine may hand tensors over in it
+    token: str = ""  # file, or credential, with the bearer token that every request must carry
+    metrics: tuple[Literal["summaries", "histograms"], ...] = ()  # beside the counters
+    tls: TlsOptions | None = None
+    grpc: GrpcOptions | None = None  # absent: no gRPC
+    limits: LimitOptions = LimitOptions()
