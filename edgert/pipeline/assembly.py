@@ -7,9 +7,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from edgert.capture.state import SourceState
 from edgert.control.commands import Commands
 from edgert.control.request import answer_topic
 from edgert.control.verbs import Target
@@ -23,12 +22,14 @@ from edgert.pipeline.link import make_links
 from edgert.pipeline.loaded_model import LoadedModel
 from edgert.pipeline.model_plan import ModelPlan
 from edgert.pipeline.model_set import ModelSet, ModelState
-from edgert.pipeline.open_model import open_model
+from edgert.pipeline.observer import Observer
+from edgert.pipeline.open_model import load_engine, open_model
 from edgert.pipeline.overview import Overview, overview_of
 from edgert.pipeline.pipeline import Pipeline
 from edgert.pipeline.progress import Pulse, pulses_of
 from edgert.pipeline.report import ModelReport, Report, SourceReport, copy_reports, memory_report
 from edgert.pipeline.running_source import RunningSource
+from edgert.pipeline.shared_engines import SharedEngines
 from edgert.publish import topics
 from edgert.publish.factory import open_pictures, open_sink, open_tap
 from edgert.publish.options import TapOptions
@@ -40,19 +41,6 @@ from edgert.stats import CopyCounts, proportional_set_bytes, stage_cpu_s
 
 CLOSE_SINKS_S = 5.0
 CLOSE_COMMANDS_S = 1.0
-
-
-class Observer(Protocol):
-    """Hears of changes, on the thread that made them."""
-
-    def source_changed(self, source: str, state: SourceState, reason: str) -> None:
-        """A source changed its state."""
-
-    def model_changed(self, model: str, state: ModelState) -> None:
-        """A model was loaded, unloaded, or could not be."""
-
-    def device_lost(self, error: DeviceLostError) -> None:
-        """The device no longer answers; only a new process helps."""
 
 
 class Assembly:
@@ -74,6 +62,7 @@ class Assembly:
         self._commands: Commands | None = None
         self._threads = 1
         self._is_device_lost = False
+        self.engines = SharedEngines(load_engine)
         self.device: OpenDevice
         self.pipeline: Pipeline
         self.models: ModelSet
@@ -297,4 +286,4 @@ class Assembly:
         return ModelReport(state.state, state.reason, versions)
 
     def _open_model(self, plan: ModelPlan, version: ModelVersion) -> LoadedModel:
-        return open_model(plan, version, self.device, self._threads)
+        return open_model(plan, version, self.device, self._threads, self.engines.load)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import msgspec
+from typing import Any
 
 from edgert.capture.options import SourceOptions
-from edgert.config import Document, Options
+from edgert.config import Document
 from edgert.control.options import ControlOptions
 from edgert.device.board import probe_cuda_driver
 from edgert.device.opened import DeviceName
@@ -20,47 +19,12 @@ from edgert.models.runtime import FAMILY_OF_RUNTIME, TENSORRT
 from edgert.models.store import ModelStore
 from edgert.pipeline.model_plan import ModelPlan, plan_model
 from edgert.pipeline.open_model import check_model
+from edgert.pipeline.options import PipelineOptions
+from edgert.publish.credentials import find_secret
 from edgert.publish.factory import check_sink
 from edgert.publish.filters import FilterOptions
 from edgert.publish.options import MqttOptions, SinkOptions, TapOptions
 from edgert.publish.topics import check_name
-
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-
-
-class HttpOptions(Options, frozen=True, kw_only=True):
-    """Health, metrics and, if allowed, model control."""
-
-    host: str = "127.0.0.1"
-    port: Port = 8000  # 0: any free one, named in the log
-    control: bool = False  # answer load and unload of models; whoever reaches the port may then do it
-
-
-class ServiceOptions(Options, frozen=True, kw_only=True):
-    """How the process behaves."""
-
-    drain_s: Seconds = 5.0  # how long a stop waits for work in flight
-    hang_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0  # a part with work and no progress for so long hangs
-    load_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0  # and so does a model that loads for so long
-    stats_s: Seconds = 10.0  # how often statistics are published; 0: never
-    log: Literal["text", "json"] = "text"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    memory_mb: Annotated[int, msgspec.Meta(ge=0)] = 0  # budget for slots, tensors and engines; 0: no limit
-    memory: Literal["", "mapped", "registered", "managed", "staged"] = ""  # of slots; empty: by the device
-
-
-class PipelineOptions(Options, frozen=True, kw_only=True):
-    """A whole pipeline file. Paths are relative to its folder."""
-
-    node: str  # this computer's name in topics
-    store: str  # folder of the model store
-    sources: dict[str, SourceOptions]
-    sinks: dict[str, SinkOptions] = {}
-    models: dict[str, dict[str, Any]] = {}  # overrides of a model's edgert.toml
-    http: HttpOptions | None = None  # absent: nothing listens
-    control: ControlOptions | None = None  # absent: no command is heard
-    service: ServiceOptions = ServiceOptions()
 
 
 class PipelineFile:
@@ -140,6 +104,8 @@ class PipelineFile:
                 yield self._error(f"models.{model}: no source feeds a model of this name")
         if self.options.control is not None:
             yield from self._control_problems(self.options.control)
+        if self.options.serve is not None:
+            yield from _raised(self._check_serve)
 
     def control_sink(self, control: ControlOptions) -> str:
         """Return the MQTT sink that listens for commands. Raises ConfigError."""
@@ -170,7 +136,7 @@ class PipelineFile:
         taps = [name for name, sink in self.options.sinks.items() if isinstance(sink, TapOptions)]
         if len(taps) > 1:
             yield self._error(f"sinks: {' and '.join(taps)} are taps; one is enough")
-        if not self.options.sources:
+        if not self.options.sources and self.options.serve is None:
             yield self._error('sources: none is given; add one, e.g. [sources.door] uri = "v4l2:/dev/video0"')
 
     def _control_problems(self, control: ControlOptions) -> Iterator[EdgertError]:
@@ -240,11 +206,34 @@ class PipelineFile:
                     f"sinks.{name}: publishes to the same topics as sinks.{other}; give it another topic_root"
                 )
 
+    def _check_serve(self) -> None:
+        serve = self.options.serve
+        assert serve is not None  # noqa: S101 - asked by the caller
+        if self.options.http is None and serve.grpc is None:
+            raise self._error("serve: nothing would listen; add [http], [serve.grpc] or both")
+        try:
+            serve.check(self._find_secret, self.store.names())
+        except ConfigError as error:
+            raise self._error(f"serve.{error}") from error
+
+    def _find_secret(self, place: str) -> Path:
+        return find_secret(place, self.document.resolve, os.environ)
+
     @property
     def device_name(self) -> DeviceName:
         """The device that the models' engines need."""
         runtimes = {self.plan(name).runtime for name in self.model_names}
+        if self.options.serve is not None:
+            runtimes |= set(self._served_runtimes())
         return "cuda" if any(FAMILY_OF_RUNTIME[runtime] is TENSORRT for runtime in runtimes) else "host"
+
+    def _served_runtimes(self) -> Iterator[str]:
+        """Yield the runtimes of all that may be served; models that are wrong are told of when they load."""
+        for name in self.store.names():
+            with suppress(EdgertError):
+                entry = self.store.entry(name)
+                if entry.config.ensemble is None:
+                    yield plan_model(entry, {}, self.document.path).runtime
 
     def _check_model(self, model: str, opens_engine: bool) -> None:
         plan = self.plan(model)

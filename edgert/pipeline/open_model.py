@@ -21,6 +21,7 @@ from edgert.models.tensor_spec import TensorSpec
 from edgert.pipeline.fill import DeviceFiller, DevicePreparer, Filler, HostFiller, InputLayout, Preparer
 from edgert.pipeline.loaded_model import LoadedModel
 from edgert.pipeline.model_plan import ModelPlan, has_batch_axis, told_of
+from edgert.pipeline.shared_engines import LoadEngine
 from edgert.prepare.skip import SkipPreparer
 from edgert.prepare.upload import Uploader
 from edgert.schedule.batcher import BatchPolicy
@@ -29,15 +30,23 @@ if TYPE_CHECKING:
     from edgert.execute.tensorrt_bindings import TensorRTRuntime
 
 
-def open_model(plan: ModelPlan, version: ModelVersion, device: OpenDevice, threads: int) -> LoadedModel:
+def open_model(
+    plan: ModelPlan,
+    version: ModelVersion,
+    device: OpenDevice,
+    threads: int,
+    load: LoadEngine | None = None,
+) -> LoadedModel:
     """Load one version, check it against its configuration, and run every lane once.
+
+    `load` takes the place of `load_engine`.
 
     Raises:
         ModelError: engine, configuration, labels and decoder do not fit together.
         OutOfDeviceMemoryError: the lanes' buffers do not fit.
     """
     with ExitStack() as undo:
-        model = build_model(plan, version, device, threads)
+        model = build_model(plan, version, device, threads, load)
         undo.callback(model.close)
         with device.driver.current():
             model.open_lanes(plan.lanes)
@@ -45,10 +54,16 @@ def open_model(plan: ModelPlan, version: ModelVersion, device: OpenDevice, threa
         return model
 
 
-def build_model(plan: ModelPlan, version: ModelVersion, device: OpenDevice, threads: int) -> LoadedModel:
+def build_model(
+    plan: ModelPlan,
+    version: ModelVersion,
+    device: OpenDevice,
+    threads: int,
+    load: LoadEngine | None = None,
+) -> LoadedModel:
     """Load one version and check that all of it fits together, without a lane. Raises ModelError."""
     with ExitStack() as undo:
-        engine = load_engine(plan, version, device, threads)
+        engine = (load or load_engine)(plan, version, device, threads)
         undo.callback(engine.close)
         info = engine.info
         config = complete(plan.entry.config, info.inputs, info.outputs, info.batches)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from edgert.config import Options
+from edgert.errors import ConfigError
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -57,3 +60,20 @@ class ServeOptions(Options, frozen=True, kw_only=True):
     tls: TlsOptions | None = None
     grpc: GrpcOptions | None = None  # absent: no gRPC
     limits: LimitOptions = LimitOptions()
+
+    def check(self, resolve: Callable[[str], Path], models: Collection[str]) -> None:
+        """See that what is named is there. Raises ConfigError, beginning with the key."""
+        if self.load and self.mode != "explicit":
+            raise ConfigError(f'load: given with mode = "{self.mode}", expected mode = "explicit"')
+        for name in self.load:
+            if name != "*" and name not in models:
+                raise ConfigError(
+                    f"load: {name!r} is not in the store; there is {', '.join(models) or 'none'}"
+                )
+        tls = self.tls
+        named = {"token": self.token}
+        if tls is not None:
+            named |= {"tls.certificate": tls.certificate, "tls.key": tls.key, "tls.client_ca": tls.client_ca}
+        for key, value in named.items():
+            if value and not resolve(value).is_file():
+                raise ConfigError(f"{key} = {value!r}: there is no file {resolve(value)}")

@@ -11,8 +11,8 @@ import msgspec
 
 from edgert import __version__
 from edgert.pipeline.assembly import Assembly
-from edgert.pipeline.file import PipelineOptions
 from edgert.pipeline.model_set import ModelState
+from edgert.pipeline.options import PipelineOptions
 from edgert.publish import topics
 
 

@@ -8,7 +8,8 @@ from contextlib import suppress
 from edgert.device.opened import DeviceName
 from edgert.errors import EdgertError
 from edgert.pipeline.changes import Changes
-from edgert.pipeline.file import PipelineFile, PipelineOptions
+from edgert.pipeline.file import PipelineFile
+from edgert.pipeline.options import PipelineOptions
 
 log = logging.getLogger(__name__)
 

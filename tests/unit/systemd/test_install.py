@@ -198,13 +198,15 @@ def test_remove_leaves_nothing_of_ours_and_all_else(machine):
     assert not (machine.root / UNITS / "edgert.target.wants").exists()
 
 
-def test_remove_keeps_what_was_edited_and_the_links_to_it(machine):
+def test_remove_keeps_what_was_edited_and_the_links_to_it(machine, capsys):
     install(machine, asked("door"))
     unit = machine.root / UNITS / "edgert@.service"
     unit.write_text(unit.read_text() + "# mine\n")
     enable(machine, "edgert.target.wants/edgert@door.service", "multi-user.target.wants/edgert.target")
     assert remove(machine) == ExitCode.CONFIG
     assert names(machine) == [f"{UNITS}/edgert.target.wants/edgert@door.service", f"{UNITS}/edgert@.service"]
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == f"{unit} is not as edgert wrote it, so it stays. If nobody needs it, delete it."
 
 
 def test_remove_of_one_instance_leaves_the_others(machine):
@@ -286,6 +288,26 @@ def test_a_running_systemd_is_told_and_the_next_commands_are_said(tmp_path, monk
     ]
 
 
+def test_what_runs_is_to_be_restarted_only_after_a_change(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    machine = ThisMachine(make_root(tmp_path))
+    said = []
+    for board in ("none", "none", "thor", "none"):
+        install(machine, asked("door", board=board))
+        said.append("systemctl try-restart 'edgert@*.service'" in capsys.readouterr().out)
+    assert said == [False, False, True, True]
+
+
+def test_an_image_without_edgert_is_to_get_it(machine, capsys):
+    install(machine, asked())
+    missing = machine.root / "opt/edgert/bin/edgert"
+    assert f"install edgert's package in the image: there is no {missing}" in capsys.readouterr().out
+    missing.parent.mkdir(parents=True)
+    missing.touch()
+    install(machine, asked())
+    assert "install edgert's package" not in capsys.readouterr().out
+
+
 def test_a_package_that_brings_the_units_takes_them_over(machine):
     install(machine, asked())
     unit = machine.root / "usr/lib/systemd/system/edgert@.service"
@@ -339,7 +361,7 @@ def test_the_shipped_unit_ends_only_what_a_new_start_cannot_mend():
 
 
 def test_the_shipped_unit_gives_a_stop_more_time_than_the_work_in_flight():
-    from edgert.pipeline.file import ServiceOptions
+    from edgert.pipeline.options import ServiceOptions
 
     service = read_unit("edgert@.service")["Service"]
     assert float(service["TimeoutStopSec"]) >= 2 * ServiceOptions().drain_s

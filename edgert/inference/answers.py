@@ -1,0 +1,142 @@
+"""From the outputs of a batch to the responses of its requests."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+
+from edgert.errors import DeviceLostError, EdgertError, ModelError
+from edgert.execute.engine import Completed
+from edgert.frames.request import InferResponse
+from edgert.frames.result import Array
+from edgert.inference.counts import BatchTimes, Counts
+from edgert.inference.signature import Signature
+from edgert.models.model_config import ModelConfig
+from edgert.schedule.queued import Queued
+
+log = logging.getLogger(__name__)
+
+
+class Answers:
+    """Answers the requests of one version and counts that. `on_final` hears of each final response."""
+
+    def __init__(
+        self,
+        model: str,
+        version: int,
+        config: ModelConfig,
+        signature: Signature,
+        counts: Counts,
+        on_final: Callable[[Queued, InferResponse], None],
+        on_lost: Callable[[DeviceLostError], None] = lambda _: None,
+    ) -> None:
+        self._model = model
+        self._version = version
+        self._signature = signature
+        self._counts = counts
+        self._on_final = on_final
+        self._on_lost = on_lost
+        self._is_batched = bool(config.max_batch_size)
+        self._is_decoupled = config.is_decoupled
+        self._dims = {tensor.name: tensor.dims for tensor in config.outputs if tensor.reshape is not None}
+
+    def give(
+        self, batch: Sequence[Queued], completed: Completed, starts: Sequence[int] | None = None
+    ) -> None:
+        """Answer every request of a batch that has left its lane.
+
+        `starts` are their first rows, where they do not stand one behind the other.
+        """
+        try:
+            outputs = {} if completed.error else completed.buffers.outputs()
+        except Exception as failure:  # noqa: BLE001 - whatever a runtime raises is the fate of this batch only
+            error: EdgertError | None = ModelError(f"The outputs cannot be read: {failure}")
+        else:
+            error = completed.error
+        times = _times(completed)
+        self._counts.batch(sum(queued.rows for queued in batch), times)
+        if error is not None:
+            self._fail_all(batch, error)
+        elif self._is_decoupled:
+            self._end_all(batch, times)
+        else:
+            self._answer_all(batch, starts or _starts(batch), outputs, times)
+
+    def give_part(self, queued: Queued, index: int, outputs: Mapping[str, Array], infer_ns: int) -> None:
+        """Hand on one response of a decoupled model."""
+        self._counts.part(index, infer_ns, 0)
+        response = self._response(queued, outputs)
+        response.is_final = False
+        self._hand_over(queued, response)
+
+    def fail(self, queued: Queued, error: EdgertError) -> None:
+        """Answer a request with an error."""
+        self._counts.failed(queued.arrived_ns, error)
+        request = queued.request
+        self._finish(queued, InferResponse(self._model, self._version, request.id, error=error))
+
+    def _fail_all(self, batch: Sequence[Queued], error: EdgertError) -> None:
+        for queued in batch:
+            self.fail(queued, error)
+        if isinstance(error, DeviceLostError):
+            self._on_lost(error)
+
+    def _end_all(self, batch: Sequence[Queued], times: BatchTimes) -> None:
+        for queued in batch:
+            self._counts.answered(queued.rows, queued.arrived_ns, times)
+            self._finish(queued, InferResponse(self._model, self._version, queued.request.id))
+
+    def _answer_all(
+        self,
+        batch: Sequence[Queued],
+        starts: Sequence[int],
+        outputs: Mapping[str, Array],
+        times: BatchTimes,
+    ) -> None:
+        for queued in batch:
+            self._counts.answered(queued.rows, queued.arrived_ns, times)
+        for queued, start in zip(batch, starts, strict=True):
+            end = start + queued.rows
+            own = {name: array[start:end] for name, array in outputs.items()} if self._is_batched else outputs
+            self._finish(queued, self._response(queued, own))
+
+    def _response(self, queued: Queued, outputs: Mapping[str, Array]) -> InferResponse:
+        request = queued.request
+        wanted = {
+            name: self._viewed(name, outputs[name], queued.rows)
+            for name in self._signature.wanted(request)
+            if name in outputs  # a decoupled model's response may leave some out
+        }
+        return InferResponse(self._model, self._version, request.id, wanted)
+
+    def _viewed(self, name: str, array: Array, rows: int) -> Array:
+        """Return an output in the shape that config.pbtxt shows."""
+        if name not in self._dims:
+            return array
+        return array.reshape((rows,) * self._is_batched + self._dims[name])
+
+    def _finish(self, queued: Queued, response: InferResponse) -> None:
+        self._hand_over(queued, response)
+        self._on_final(queued, response)
+
+    def _hand_over(self, queued: Queued, response: InferResponse) -> None:
+        try:
+            queued.request.responder.respond(response)
+        except Exception:  # a front that fails must not take the lanes with it
+            log.exception("model %s: a response could not be handed over", self._model)
+
+
+def _starts(batch: Sequence[Queued]) -> list[int]:
+    ends = accumulate(queued.rows for queued in batch)
+    return [end - queued.rows for queued, end in zip(batch, ends, strict=True)]
+
+
+def _times(completed: Completed) -> BatchTimes:
+    started, filled, finished = (
+        completed.started_mono_ns,
+        completed.filled_mono_ns,
+        completed.finished_mono_ns,
+    )
+    return BatchTimes(started, filled - started, finished - filled, time.monotonic_ns() - finished)

@@ -1,0 +1,201 @@
+"""Which versions are served. Every change is whole or does not happen."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+import msgspec
+
+from edgert.errors import ClosedError, EdgertError, UnknownModelError
+from edgert.inference.served_version import ServedVersion
+from edgert.models.store import ModelEntry, ModelVersion
+from edgert.serve.core import IndexEntry
+
+log = logging.getLogger(__name__)
+
+RETIRE_S = 30.0  # how long a version that was replaced may take for what it was given
+LAST_BATCH_S = 0.5  # how long a batch in flight may take when there is no time left
+LOOK_S = 0.005
+
+OpenVersion = Callable[[ModelEntry, ModelVersion], ServedVersion]
+States = dict[int, "VersionState"]
+
+
+class VersionState(msgspec.Struct, frozen=True):
+    """What clients are told of a version, in the Inference Server's words."""
+
+    state: str  # LOADING, READY, UNLOADING, UNAVAILABLE
+    reason: str = ""
+
+
+class Repository:
+    """Loads and unloads while requests come. Any thread may ask; changes wait for each other."""
+
+    def __init__(self, open_version: OpenVersion, retire_s: float = RETIRE_S) -> None:
+        self._open_version = open_version
+        self._retire_s = retire_s
+        self._served: Mapping[str, Mapping[int, ServedVersion]] = {}
+        self._states: dict[str, States] = {}
+        self._change = threading.Lock()
+        self._retiring: list[threading.Thread] = []
+        self._is_closed = False
+
+    def get(self, model: str, version: int = 0) -> ServedVersion:
+        """Return a version that is served; 0 is the newest. Raises UnknownModelError."""
+        versions = self._served.get(model)
+        if versions:
+            found = versions.get(version or max(versions))
+            if found is not None:
+                return found
+            raise UnknownModelError(f"Request for unknown model: '{model}' version {version} is not found")
+        what = "has no available versions" if model in self._states else "is not found"
+        raise UnknownModelError(f"Request for unknown model: '{model}' {what}")
+
+    def versions(self, model: str = "") -> list[ServedVersion]:
+        """Return what is served of a model, or of all, ascending."""
+        chosen = (
+            [self._served.get(model, {})] if model else [self._served[name] for name in sorted(self._served)]
+        )
+        return [versions[number] for versions in chosen for number in sorted(versions)]
+
+    def is_known(self, model: str) -> bool:
+        """Say whether the model was loaded once, or tried to be."""
+        return model in self._states
+
+    def load(self, entry: ModelEntry) -> None:
+        """Open the versions that the policy chooses; then they take the place of what is served.
+
+        Requests that were taken before are answered by the old versions, which then go. If a version
+        cannot be opened, everything stays as it was.
+
+        Raises:
+            ModelError, ConfigError, OutOfDeviceMemoryError: as `open_version` says.
+            ClosedError: the repository was closed.
+        """
+        with self._change:
+            self._demand_open()
+            try:
+                opened = self._open_all(entry)
+            except EdgertError as error:
+                self._tell_failure(entry.name, str(error))
+                raise
+            self._switch(entry.name, {served.version: served for served in opened})
+
+    def unload(self, model: str) -> None:
+        """Refuse further requests; what was taken is answered, then the model goes. Returns at once."""
+        with self._change:
+            self._demand_open()
+            if model in self._served:
+                self._switch(model, {})
+
+    def fail(self, model: str, reason: str) -> None:
+        """Note that a model could not even be read."""
+        with self._change:
+            self._tell_failure(model, reason)
+
+    def index(self, names: Sequence[str], *, only_ready: bool = False) -> list[IndexEntry]:
+        """Return the versions of `names` and of all that was ever loaded, with their states."""
+        found = []
+        for name in sorted({*names, *self._states}):
+            states = dict(self._states.get(name, {}))
+            found += [
+                IndexEntry(name, str(number) if number else "", state.state, state.reason)
+                for number, state in sorted(states.items())
+            ] or [IndexEntry(name)]
+        return [entry for entry in found if not only_ready or entry.state == "READY"]
+
+    def close(self) -> None:
+        """Unload every model and wait for it; nothing is loaded any more."""
+        with self._change:
+            self._is_closed = True
+            for model in list(self._served):
+                self._switch(model, {})
+        for thread in self._retiring:
+            thread.join()
+
+    def _demand_open(self) -> None:
+        if self._is_closed:
+            raise ClosedError("No model is loaded any more: the service stops.")
+
+    def _open_all(self, entry: ModelEntry) -> list[ServedVersion]:
+        states = self._states.setdefault(entry.name, {})
+        with ExitStack() as undo:
+            opened = []
+            for version in entry.chosen_versions():
+                if states.get(version.number, VersionState("")).state != "READY":
+                    states[version.number] = VersionState("LOADING")
+                began = time.monotonic()
+                served = self._open_version(entry, version)
+                undo.callback(served.close)
+                opened.append(served)
+                took_s = time.monotonic() - began
+                log.info("model %s version %d loaded in %.2f s", entry.name, version.number, took_s)
+            undo.pop_all()
+            return opened
+
+    def _tell_failure(self, model: str, reason: str) -> None:
+        """Note why a model is not there, or not as its files say now; what is served stays."""
+        served = self._served.get(model, {})
+        states = self._states.setdefault(model, {})
+        for number in [number for number in states if number not in served]:
+            states[number] = VersionState("UNAVAILABLE", reason)
+        if not states:
+            states[0] = VersionState("UNAVAILABLE", reason)
+        log.error("model %s: %s", model, reason)
+
+    def _switch(self, model: str, versions: dict[int, ServedVersion]) -> None:
+        """Let `versions` take the place of what is served. Nothing raises."""
+        old = self._served.get(model, {})
+        kept = {name: own for name, own in self._served.items() if name != model}
+        self._served = {**kept, model: versions} if versions else kept
+        gone = {number: VersionState("UNLOADING") for number in old if number not in versions}
+        self._states[model] = gone | {number: VersionState("READY") for number in versions}
+        for served in old.values():
+            served.refuse()
+        if old:
+            self._retire(model, list(old.values()))
+
+    def _retire(self, model: str, old: list[ServedVersion]) -> None:
+        self._retiring = [thread for thread in self._retiring if thread.is_alive()]
+        thread = threading.Thread(target=self._end_all, args=(model, old), name="retire", daemon=True)
+        self._retiring.append(thread)
+        thread.start()
+
+    def _end_all(self, model: str, old: list[ServedVersion]) -> None:
+        deadline = time.monotonic() + self._retire_s
+        for served in old:
+            self._end(served, deadline)
+            states = self._states[model]
+            if states.get(served.version, VersionState("")).state == "UNLOADING":
+                states[served.version] = VersionState("UNAVAILABLE", "unloaded")
+
+    @staticmethod
+    def _end(served: ServedVersion, deadline: float) -> None:
+        """Wait until a version has answered what it was given, then free it.
+
+        A batch that never ends is left behind with its lane and memory: waiting for it would stop
+        everything else.
+        """
+        if not _becomes_idle(served, deadline):
+            served.give_up()
+        if not _becomes_idle(served, max(deadline, time.monotonic() + LAST_BATCH_S)):
+            log.error(
+                "model %s version %d does not finish its batch; it is left behind",
+                served.name,
+                served.version,
+            )
+            return
+        served.close()
+        log.info("model %s version %d freed", served.name, served.version)
+
+
+def _becomes_idle(served: ServedVersion, deadline: float) -> bool:
+    while not served.is_idle:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_S)
+    return True

@@ -1,0 +1,56 @@
+"""Requests of one queue on the lanes that it feeds: what the scheduler sees of a served model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from edgert.execute.engine import BufferSet, Completed, Lane
+from edgert.inference.feed import Feed
+from edgert.inference.fill import RequestFiller
+
+
+class RequestPort:
+    """A ModelPort of the scheduler, for queue `index` of a feed."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        index: int,
+        lanes: Sequence[Lane],
+        fillers: Mapping[int, RequestFiller],
+        *,
+        is_driven: bool,
+    ) -> None:
+        """`fillers` are by the lanes' ids."""
+        self.batcher = feed.queues[index]
+        self.lanes = lanes
+        self.is_driven = is_driven
+        self._feed = feed
+        self._index = index
+        self._fillers = fillers
+        self._thread = 0  # that completes a batch just now
+
+    @property
+    def is_completing_here(self) -> bool:
+        """The calling thread completes a batch just now, and will look for the next one itself."""
+        return self._thread == threading.get_ident()
+
+    def submit(self, lane: Lane, buffers: BufferSet, waiting: list[Any]) -> None:
+        """Start a batch."""
+        lane.submit(buffers, partial(self._fill, self._fillers[id(lane)], waiting), waiting)
+
+    def complete(self, lane: Lane, completed: Completed) -> None:
+        """Answer the requests of a batch and free its buffers."""
+        batch: Any = completed.tag
+        self._thread = threading.get_ident()
+        try:
+            self._feed.done(self._index, batch, completed)
+            lane.release(completed.buffers)
+        finally:
+            self._thread = 0
+
+    def _fill(self, filler: RequestFiller, waiting: Sequence[Any], buffers: BufferSet) -> None:
+        filler.fill(self._feed.parts(waiting), buffers)
