@@ -44,7 +44,7 @@ class EngineSubject:
             try:
                 if done.error:
                     raise done.error
-                return {name: array[:batch].copy() for name, array in buffers.outputs().items()}
+                return {name: _rows(array, batch) for name, array in buffers.outputs().items()}
             finally:
                 self._lane.release(buffers)
                 self._free_staging()
@@ -79,3 +79,8 @@ class EngineSubject:
             self._news.wait(_POLL_S)
             self._news.clear()
         return answer
+
+
+def _rows(array: Array, batch: int | None) -> Array:
+    """Return a copy of the batch's part; None: of all, a scalar too."""
+    return np.array(array if batch is None else array[:batch])

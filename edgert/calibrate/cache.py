@@ -1,4 +1,10 @@
-"""Between the thresholds of an ONNX graph and the calibration caches of TensorRT 10 and older."""
+"""Between the thresholds of an ONNX graph and the calibration caches of TensorRT 10 and older.
+
+A cache that edgert writes lists what the INT8 layers read, and one branch of residual additions: the tensors
+that get Q and DQ. TensorRT's own lists nearly every tensor of the network. It runs a layer as INT8 only if it
+knows a range for what goes in and what comes out, so with edgert's cache a layer whose output only float
+layers read, as the last one's, may write float; what lies between INT8 layers is the same.
+"""
 
 from __future__ import annotations
 

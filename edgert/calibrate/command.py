@@ -24,10 +24,15 @@ def run_calibrate(arguments: argparse.Namespace) -> ExitCode:
     """Do what the command line asks for. Raises EdgertError, KeyboardInterrupt."""
     logging.getLogger("edgert").addHandler(logging.NullHandler())  # warnings stand in the report
     check_packages()
-    recipe = load_recipe(arguments.recipe)
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.check:
         return _check(recipe)
-    return _calibrate(recipe, as_json=arguments.json, is_fresh=arguments.fresh)
+    again = [str(arguments.recipe), *(word for each in arguments.overrides for word in ("--set", each))]
+    try:
+        return _calibrate(recipe, as_json=arguments.json, is_fresh=arguments.fresh)
+    except KeyboardInterrupt:
+        print(f"edgert: stopped. To go on: edgert calibrate {shlex.join(again)}", file=sys.stderr)
+        raise
 
 
 def check_packages(find: Callable[[str], object] = importlib.util.find_spec) -> None:
@@ -40,15 +45,15 @@ def check_packages(find: Callable[[str], object] = importlib.util.find_spec) -> 
 
 
 def _check(recipe: Recipe) -> ExitCode:
-    from edgert.calibrate.fit import check_fit  # onnx only where it is needed
-    from edgert.calibrate.setting import open_setting
+    from edgert.calibrate.check import first_frame, open_checked  # onnx only where it is needed
 
-    setting = open_setting(recipe)
-    placement = check_fit(setting)
+    setting, placement = open_checked(recipe)
     print(
         f"{recipe.path}: fits {setting.model.file.path}: {len(placement.layers)} layers and "
-        f"{len(placement.tensors)} tensors can be INT8"
+        f"{len(placement.tensors)} tensors can be INT8",
+        flush=True,
     )
+    print(f"{recipe.path}: the first frame came: {first_frame(setting)}")
     return ExitCode.OK
 
 
@@ -63,9 +68,6 @@ def _calibrate(recipe: Recipe, *, as_json: bool, is_fresh: bool) -> ExitCode:
     except BusyError as error:
         print(f"edgert: {error}", file=sys.stderr)
         return ExitCode.OUTSIDE
-    except KeyboardInterrupt:
-        print(f"edgert: stopped. To go on: edgert calibrate {recipe.path}", file=sys.stderr)
-        raise
     if as_json:
         sys.stdout.write(report_json(outcome.report).decode())
     else:

@@ -17,7 +17,8 @@ from edgert.build.target import Target, check_runtime, find_target, plan_of
 from edgert.build.version import build_version
 from edgert.calibrate.calibrator_route import ALGORITHMS, CalibratorRoute, check_route
 from edgert.calibrate.recipe import InstallOptions, Recipe
-from edgert.calibrate.report.report import Delivered
+from edgert.calibrate.report.record import record_of
+from edgert.calibrate.report.report import CalibrationReport, Delivered
 from edgert.calibrate.sample.sample_set import SampleFrame, SampleSet
 from edgert.calibrate.setting import Setting
 from edgert.device.opened import open_device
@@ -25,6 +26,7 @@ from edgert.errors import ConfigError
 from edgert.execute.onnx_engine import load_onnx_engine
 from edgert.execute.tensorrt_bindings import load_bindings
 from edgert.models.calibration_cache import Algorithm
+from edgert.models.calibration_record import write_record
 from edgert.models.manifest import read_manifest, sha256_of
 from edgert.models.runtime import ONNX, TENSORRT
 from edgert.models.store import ModelEntry, ModelVersion
@@ -32,23 +34,39 @@ from edgert.models.store import ModelEntry, ModelVersion
 COMPARED_FRAMES = 20  # with which a TensorRT engine is compared with the INT8 model
 
 
-def deliver(setting: Setting, options: InstallOptions, int8_model: Path, samples: SampleSet) -> Delivered:
+def deliver(
+    setting: Setting,
+    options: InstallOptions,
+    int8_model: Path,
+    samples: SampleSet,
+    report: CalibrationReport,
+) -> Delivered:
     """Build the engine and activate it, unless it is there. Blocks for seconds to many minutes.
+
+    Beside it is left what the report says of its accuracy, unless TensorRT calibrates it itself.
 
     Raises:
         ConfigError: the store, or the runtime, does not take it.
         ModelError: it cannot be built, or is too far from the INT8 model; the store is as it was.
         DeviceError: there is no GPU where one is needed, or it failed.
     """
-    recipe = setting.recipe
     if options.calibrator is not None:
         return _calibrated(setting, options, ALGORITHMS[options.calibrator], samples)
+    delivered = _of_int8_model(setting, options, int8_model, samples)
+    file = Path(delivered.file)
+    write_record(file, record_of(report, file))
+    return delivered
+
+
+def _of_int8_model(
+    setting: Setting, options: InstallOptions, int8_model: Path, samples: SampleSet
+) -> Delivered:
+    recipe = setting.recipe
     if (before := _delivered_before(recipe, options, int8_model)) is not None:
         return before
     if options.runtime == "onnxruntime":
         return _install(setting, int8_model)
-    report = build_version(_build_options(recipe, options, int8_model, samples.held_out))
-    return _as_delivered(report)
+    return _as_delivered(build_version(_build_options(recipe, options, int8_model, samples.held_out)))
 
 
 def check_delivery(setting: Setting, options: InstallOptions) -> None:
@@ -146,10 +164,22 @@ def _install(setting: Setting, int8_model: Path) -> Delivered:
     return Delivered(recipe.name, version.number, str(file), len(content))
 
 
-def served_version(recipe: Recipe) -> ModelVersion | None:
-    """Return the newest version of the INT8 model that is served now. Raises ModelError."""
+def newest_version(recipe: Recipe) -> ModelVersion | None:
+    """Return the newest version of the INT8 model, served or not. Raises ModelError."""
     entry = find_target(recipe.store, recipe.name, "").entry
-    return entry.chosen_versions()[-1] if entry is not None and entry.versions() else None
+    return entry.versions()[-1] if entry is not None and entry.versions() else None
+
+
+def policy_note(recipe: Recipe, number: int) -> str:
+    """Say why a version is not served, and what to change; nothing if it is. Raises ModelError."""
+    entry = find_target(recipe.store, recipe.name, "").entry
+    policy = entry.config.version_policy if entry is not None else None
+    if entry is None or policy is None or policy.kind != "specific" or number in policy.versions:
+        return ""
+    return (
+        f"version {number} is NOT served: {entry.config.file} names the versions that are. Add {number} to "
+        "version_policy.specific.versions there, then reload"
+    )
 
 
 def runtime_version(options: InstallOptions) -> str:
@@ -167,8 +197,8 @@ def _load_once(file: Path) -> None:
 
 
 def _delivered_before(recipe: Recipe, options: InstallOptions, int8_model: Path) -> Delivered | None:
-    """Return the served version if it was made of this model, as a run had it made that was stopped then."""
-    version = served_version(recipe)
+    """Return the newest version if it was made of this model, as a run had it made that was stopped then."""
+    version = newest_version(recipe)
     if version is None:
         return None
     wanted = sha256_of(int8_model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,14 +10,14 @@ import msgspec
 from msgspec import Meta
 
 from edgert.calibrate.compare.limits import AccuracyLimits, Share
-from edgert.calibrate.compare.metrics import SCORE_MIN
+from edgert.calibrate.compare.metrics import COMPARED_SCORE_MIN
 from edgert.calibrate.observe.thresholds import Method
 from edgert.calibrate.sample.options import SampleOptions
 from edgert.config import Document, Options
 from edgert.errors import ConfigError
 from edgert.models.store import wrong_with
 
-Count = Annotated[int, Meta(ge=0, le=10_000)]
+MOST_SENSITIVE_MAX = 16  # each is one more model that the selection frames are run through
 LABEL_SUFFIXES = (".csv", ".json")  # of classes; of boxes
 
 
@@ -28,11 +28,11 @@ class QuantizeOptions(Options, frozen=True, kw_only=True):
     selection frames agree to `agreement_min`, or else as well as they can but for chance (see `fewest`).
     """
 
-    method: Literal["auto"] | Method = "auto"  # auto: that with which the selection frames agree best
+    method: Literal["auto", Method] = "auto"  # auto: that with which the selection frames agree best
     cache: str | None = None  # TensorRT's calibration cache of this network, instead of a method
     keep: tuple[str, ...] = ()  # names of layers, with * and ?
     keep_types: tuple[str, ...] = ()  # ONNX operators, e.g. Gemm
-    most_sensitive: Count = 4
+    most_sensitive: Annotated[int, Meta(ge=0, le=MOST_SENSITIVE_MAX)] = 4
     agreement_min: Share = 1.0
     sensitivity_frames: Annotated[int, Meta(ge=1, le=1000)] = 4  # of the selection; each layer runs them
 
@@ -60,7 +60,7 @@ class RecipeOptions(Options, frozen=True, kw_only=True):
     onnx: str | None = None  # the FP32 model; absent: the newest version of `model`, if that is ONNX
     work: str = ""  # folder for frames, report and what is resumed; empty: the recipe's name without .toml
     labels: str | None = None  # what is in the held-out frames: .csv of classes, .json as COCO has it
-    score_min: Share = SCORE_MIN  # of a detection that counts in the comparison
+    score_min: Share = COMPARED_SCORE_MIN  # of a detection that counts; the model's own where that is higher
     sample: SampleOptions
     quantize: QuantizeOptions = QuantizeOptions()
     limits: AccuracyLimits = AccuracyLimits()
@@ -72,6 +72,7 @@ class Recipe(msgspec.Struct, frozen=True):
 
     path: Path
     options: RecipeOptions
+    states_score_min: bool = False
 
     @property
     def folder(self) -> Path:
@@ -99,9 +100,13 @@ class Recipe(msgspec.Struct, frozen=True):
         return Document(self.path.absolute(), {}).resolve(name)
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe. Raises ConfigError naming file, key, value and what was expected."""
-    recipe = Recipe(path, Document.load(path).as_type(RecipeOptions))
+def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe with `a.b=value` overrides applied.
+
+    Raises ConfigError naming file, key, value and what was expected.
+    """
+    document = Document.load(path).override(overrides)
+    recipe = Recipe(path, document.as_type(RecipeOptions), "score_min" in document.tree)
     for complaint in _complaints(recipe):
         raise ConfigError(f"{path}: {complaint}")
     try:

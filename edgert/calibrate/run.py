@@ -9,21 +9,22 @@ import msgspec
 
 from edgert.calibrate.cache import cache_from_thresholds
 from edgert.calibrate.calibrator_route import TENSORRT_CACHE_FILE, TENSORRT_STATE_FILE
+from edgert.calibrate.check import open_checked
 from edgert.calibrate.choose import CHOICE_FILE, LAYERS_FILE, METHOD_FILE, Choice, Chooser
-from edgert.calibrate.compare.held_out import compare_held_out, pictures_of
-from edgert.calibrate.deliver import deliver, runtime_version, served_version
-from edgert.calibrate.fit import check_fit
+from edgert.calibrate.compare.held_out import compare_held_out
+from edgert.calibrate.deliver import deliver, newest_version, policy_note, runtime_version
 from edgert.calibrate.observe.observation import Frame, Observation, ObservationState, Observer
 from edgert.calibrate.progress import StageProgress
 from edgert.calibrate.quantize.placement import place
 from edgert.calibrate.recipe import InstallOptions, Recipe
 from edgert.calibrate.report.html import html_page
+from edgert.calibrate.report.pictures import pictures_of
 from edgert.calibrate.report.report import CalibrationReport, Delivered, report_json
 from edgert.calibrate.report.summary import TOOLS, Findings, summarise
 from edgert.calibrate.sample.frame_files import check_frames, remove_frames
 from edgert.calibrate.sample.sample_set import SAMPLE_FILE, SampleFrame, SampleSet
 from edgert.calibrate.sample.sampler import sample
-from edgert.calibrate.setting import Setting, open_setting
+from edgert.calibrate.setting import Setting
 from edgert.calibrate.work import WorkFolder, key_of, open_work_folder
 from edgert.models.manifest import sha256_of
 
@@ -72,8 +73,7 @@ def calibrate(recipe: Recipe, progress: StageProgress, *, is_fresh: bool = False
     """
     with open_work_folder(recipe.work) as work:
         with progress.stage("read the model"):
-            setting = open_setting(recipe)
-            check_fit(setting)
+            setting, _ = open_checked(recipe)
         work.remove_partial(MADE)
         if is_fresh:
             check_frames(work.path)
@@ -95,7 +95,7 @@ class _Calibration:
         chooser = Chooser(self._setting, observation, samples.selection, self._work, self._progress)
         choice = chooser.choose(key)
         report = self._report(samples, observation, choice, chooser, key)
-        delivered = self._deliver(report, samples, key)
+        delivered = self._told(self._deliver(report, samples, key))
         report = msgspec.structs.replace(report, delivered=delivered)
         self._work.write(REPORT_JSON, report_json(report))
         return Outcome(report, self._work.path, delivered)
@@ -149,7 +149,8 @@ class _Calibration:
             held_out = compare_held_out(self._setting, samples.held_out, proto, stage)
         findings = Findings(samples, observation, choice, placement, int8_model, self._progress.times)
         report = summarise(self._setting, findings, held_out)
-        pictures = list(pictures_of(self._setting, held_out.changed))
+        compared = [frame.above(self._recipe.options.score_min) for frame in held_out.changed]
+        pictures = list(pictures_of(self._work.path, compared))
         self._work.write(REPORT_HTML, html_page(report, pictures).encode())
         self._work.save(_REPORT_FILE, key, report)
         return report
@@ -170,17 +171,23 @@ class _Calibration:
         int8_model = self._work.path / INT8_MODEL
         key = self._delivered_key(options, int8_model, samples, observed)
         before = self._work.load(_DELIVERED_FILE, key, Delivered)
-        if before is not None and self._is_served(before):
+        if before is not None and self._is_there(before):
             return before
         self._work.write(REPORT_JSON, report_json(report))  # whatever becomes of the delivery
         with self._progress.stage("install" if options.runtime == "onnxruntime" else "build the engine"):
-            delivered = deliver(self._setting, options, int8_model, samples)
+            delivered = deliver(self._setting, options, int8_model, samples, report)
         self._work.save(_DELIVERED_FILE, key, delivered)
         return delivered
 
-    def _is_served(self, delivered: Delivered) -> bool:
-        served = served_version(self._recipe)
-        return served is not None and served.number == delivered.version and Path(delivered.file).is_file()
+    def _is_there(self, delivered: Delivered) -> bool:
+        newest = newest_version(self._recipe)
+        return newest is not None and newest.number == delivered.version and Path(delivered.file).is_file()
+
+    def _told(self, delivered: Delivered | None) -> Delivered | None:
+        """Return the same with what keeps it from being served now."""
+        if delivered is None or not (note := policy_note(self._recipe, delivered.version)):
+            return delivered
+        return msgspec.structs.replace(delivered, notes=(*delivered.notes, note))
 
     def _delivered_key(
         self, options: InstallOptions, int8_model: Path, samples: SampleSet, observed: bytes

@@ -17,6 +17,16 @@ class TensorMatch(msgspec.Struct, frozen=True):
     relative_error: float  # the largest difference by the largest reference value
 
 
+def detections_at(detections: Detections, indices: Array) -> Detections:
+    """Return some of the detections, without their landmarks. Copies."""
+    return Detections(
+        detections.boxes_xyxy_px[indices],
+        detections.scores[indices],
+        detections.class_indices[indices],
+        detections.labels,
+    )
+
+
 def match_detections(ones: Detections, others: Detections, iou_min: float) -> list[tuple[int, int]]:
     """Return pairs of indices: each of `ones`, in order, with the free one of its class that overlaps most.
 

@@ -13,6 +13,7 @@ from edgert.errors import ConfigError, ModelError
 from edgert.execute.engine import Engine
 from edgert.execute.options import EngineOptions
 from edgert.exit_codes import ExitCode
+from edgert.inspect.calibration import report_calibration
 from edgert.inspect.engine import Report, report_engine, report_plan
 from edgert.inspect.text import people_lines
 from edgert.models.plan_header import read_plan_header
@@ -67,17 +68,17 @@ def _inspect_model(folder: Path) -> Report:
 
 def _inspect_version(plan: ModelPlan, version: ModelVersion) -> Report:
     load = partial(load_engine, plan, version, threads=1)
-    if FAMILY_OF_RUNTIME[plan.runtime] is not TENSORRT:
-        return report_engine("host", load)
     try:
         file = plan.entry.engine_file(version)
     except ModelError as error:
         return {"runs_here": str(error)}
-    return report_plan(file, load)
+    is_plan = FAMILY_OF_RUNTIME[plan.runtime] is TENSORRT
+    report = report_plan(file, load) if is_plan else report_engine("host", load)
+    return report | report_calibration(file)
 
 
 def _inspect_file(file: Path) -> Report:
-    report: Report = {"file": str(file), "bytes": file.stat().st_size}
+    report: Report = {"file": str(file), "bytes": file.stat().st_size, **report_calibration(file)}
     suffix = file.suffix.lower()
     if suffix in ONNX.suffixes:
         return report | {"runtime": "onnxruntime"} | report_engine("host", partial(_load_onnx, file))

@@ -61,6 +61,33 @@ def product(*, rows=64):
     return graph(nodes, {"image": ["batch", 3, SIDE, SIDE]}, {"logits": ["batch", CLASSES]}, constants)
 
 
+def detector():
+    """Return an SSD of two classes, whose boxes come from a convolution with weights."""
+    nodes = [
+        helper.make_node("Conv", ["image", "k"], ["maps"], "first", strides=[16, 16]),
+        helper.make_node("Sigmoid", ["maps"], ["shares"]),
+        helper.make_node("Reshape", ["shares", "sides"], ["rows"]),
+        helper.make_node("Slice", ["rows", "zero", "four", "axis"], ["corners"]),
+        helper.make_node("Add", ["corners", "offsets"], ["boxes"]),
+        helper.make_node("Slice", ["rows", "four", "six", "axis"], ["scores"]),
+    ]
+    constants = {
+        "k": (np.random.default_rng(0).normal(size=(6, 3, 16, 16)) / 8).astype(np.float32),
+        "sides": np.array([-1, 4, 6]),
+        "zero": np.array([0]),
+        "four": np.array([4]),
+        "six": np.array([6]),
+        "axis": np.array([2]),
+        "offsets": np.array([[[-1, -1, 1, 1]]], np.float32) / 2,
+    }
+    return graph(
+        nodes,
+        {"image": ["batch", 3, SIDE, SIDE]},
+        {"boxes": ["batch", 4, 4], "scores": ["batch", 4, 2]},
+        constants,
+    )
+
+
 def blotch(number):
     """Return a picture of few colours that no other number has."""
     random = np.random.default_rng(number)
@@ -84,10 +111,10 @@ class RecipeSite(Site):
             assert cv2.imwrite(str(folder / f"{number:03}.png"), make(number))
         return 'pictures = ["pictures"]'
 
-    def clip(self, count=40, make=blotch) -> str:
-        """Write a clip; return the `[sample]` key that names it."""
+    def clip(self, count=40, make=blotch, frames_per_s=1.0) -> str:
+        """Write a clip of that rate; return the `[sample]` key that names it."""
         codec = cv2.VideoWriter_fourcc(*"MJPG")
-        writer = cv2.VideoWriter(str(self.folder / "clip.avi"), codec, 25.0, (SIDE, SIDE))
+        writer = cv2.VideoWriter(str(self.folder / "clip.avi"), codec, frames_per_s, (SIDE, SIDE))
         for number in range(count):
             writer.write(make(number))
         writer.release()

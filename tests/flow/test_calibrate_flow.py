@@ -6,6 +6,7 @@ import datetime
 import io
 import json
 import os
+import time
 
 import cv2
 import msgspec
@@ -25,13 +26,14 @@ from edgert.models.calibration_cache import read_calibration_cache
 from edgert.models.manifest import Manifest, SourceModel, sha256_of, write_manifest
 from edgert.models.store import ModelStore
 from edgert.service import Service
-from tests.fakes.onnx_graphs import graph, run
-from tests.fakes.recipe import CLASSES, SIDE, RecipeSite, blotch, classifier, product
+from tests.fakes.onnx_graphs import run
+from tests.fakes.recipe import CLASSES, SIDE, RecipeSite, blotch, classifier, detector, product
 
 ENGINE = '[engine]\nruntime = "onnxruntime"\n'
 AS_TENSORS = (
     '[prepare]\nfit = "stretch"\nscale = 0.00392\n'  # cosines agree to less than 1: all stages have work
 )
+SETTINGS_SSD = f'{AS_TENSORS}[decode]\nkind = "ssd"\nboxes = "boxes"\nscores = "scores"\nscore_min = {{}}\n'
 CHANGING = ("made_utc", "stages", "peak_rss_bytes", "reference", "candidate", "delivered")
 
 
@@ -105,8 +107,13 @@ def test_the_model_is_int8_and_says_nearly_the_same(site):
 def test_the_store_runs_what_was_installed(site, capsys):
     calibrate(site)
     capsys.readouterr()
-    assert main(["inspect", str(site.store / "tiny-int8")]) == ExitCode.OK
-    assert "logits" in capsys.readouterr().out
+    assert main(["inspect", str(site.store / "tiny-int8"), "--json"]) == ExitCode.OK
+    version = json.loads(capsys.readouterr().out)["versions"]["1"]
+    assert version["outputs"] == ["logits float32 ?x6"]
+    told, report = version["calibration"], site.report()
+    assert told["against_fp32"]["top1_agreement"] == report["figures"]["classes"]["top1_agreement"]
+    assert (told["source"], told["layers_int8"]) == (report["source"], 3)
+    assert (told["held_out_frames"], told["verdict"]) == (6, "no limits")
     uri = f"replay:noise?width={SIDE}&height={SIDE}&frames=4&total=4"
     models = f'[sources.s]\nuri = "{uri}"\npolicy = "every"\nmodels = ["tiny", "tiny-int8"]\n'
     assert Service(site.load(models)).run() == ExitCode.OK
@@ -118,32 +125,7 @@ def test_the_store_runs_what_was_installed(site, capsys):
 
 
 def test_a_detector_with_labels(tmp_path, capsys):
-    """Its boxes come from a product with weights, so that there is something to quantize."""
-    nodes = [
-        onnx.helper.make_node("Conv", ["image", "k"], ["maps"], "first", strides=[16, 16]),
-        onnx.helper.make_node("Sigmoid", ["maps"], ["shares"]),
-        onnx.helper.make_node("Reshape", ["shares", "sides"], ["rows"]),
-        onnx.helper.make_node("Slice", ["rows", "zero", "four", "axis"], ["corners"]),
-        onnx.helper.make_node("Add", ["corners", "offsets"], ["boxes"]),
-        onnx.helper.make_node("Slice", ["rows", "four", "six", "axis"], ["scores"]),
-    ]
-    constants = {
-        "k": (np.random.default_rng(0).normal(size=(6, 3, 16, 16)) / 8).astype(np.float32),
-        "sides": np.array([-1, 4, 6]),
-        "zero": np.array([0]),
-        "four": np.array([4]),
-        "six": np.array([6]),
-        "axis": np.array([2]),
-        "offsets": np.array([[[-1, -1, 1, 1]]], np.float32) / 2,
-    }
-    model = graph(
-        nodes,
-        {"image": ["batch", 3, SIDE, SIDE]},
-        {"boxes": ["batch", 4, 4], "scores": ["batch", 4, 2]},
-        constants,
-    )
-    decode = '[decode]\nkind = "ssd"\nboxes = "boxes"\nscores = "scores"\nscore_min = 0.3\n'
-    site = RecipeSite(tmp_path, model, settings=f"{AS_TENSORS}{decode}")
+    site = RecipeSite(tmp_path, detector(), settings=SETTINGS_SSD.format(0.3))
     images = [{"id": n, "file_name": f"{n:03}.png"} for n in range(24)]
     annotations = [{"image_id": n, "category_id": n % 2, "bbox": [2, 3, 20, 20]} for n in range(24)]
     labels = {
@@ -158,6 +140,22 @@ def test_a_detector_with_labels(tmp_path, capsys):
     assert report.figures.detections.reference_count > 10
     assert (report.figures.reference_map.frames, report.samples.labelled) == (6, 6)
     assert "18 of the 24 labelled frames are not held out, and count for nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("own", "compared"), [(0.3, 0.5), (0.6, 0.6)])
+def test_no_score_below_the_model_s_own_is_compared(tmp_path, own, compared):
+    site = RecipeSite(tmp_path, detector(), settings=SETTINGS_SSD.format(own))
+    assert calibrate(site, "", sample=site.pictures()) == ExitCode.OK
+    assert site.report()["figures"]["detections"]["score_min"] == compared
+
+
+@pytest.mark.parametrize("words", [(), ("--check",)])
+def test_to_ask_for_lower_scores_than_the_model_gives_is_refused(tmp_path, capsys, words):
+    site = RecipeSite(tmp_path, detector(), settings=SETTINGS_SSD.format(0.6))
+    assert calibrate(site, "", *words, sample=site.pictures(), top="score_min = 0.4") == ExitCode.CONFIG
+    said = capsys.readouterr().err
+    assert "recipe.toml: score_min = 0.4: the service gives no detection below decode.score_min = 0.6" in said
+    assert not site.work.exists()
 
 
 # Once more
@@ -218,7 +216,7 @@ def test_other_frames_have_to_be_asked_for(site, capsys):
     calibrate(site)
     fewer = "count = 6\nselection_count = 4\nheld_out_count = 6\n"
     assert calibrate(site, few=fewer) == ExitCode.CONFIG
-    assert "samples.json: was sampled with count = 8, now 6" in capsys.readouterr().err
+    assert "samples.json: was sampled with count = 8, now 6. Take" in capsys.readouterr().err
     assert calibrate(site, ENGINE, "--fresh", few=fewer) == ExitCode.OK
     assert site.report()["samples"]["calibration"] == 6
 
@@ -274,6 +272,27 @@ def test_a_version_that_another_one_took_the_place_of_is_made_again(site, capsys
     newest.rename(newest.with_name("4.rolled-back"))
     assert calibrate(site) == ExitCode.OK
     assert versions(site) == ["1", "2", "3", "4.rolled-back"]
+
+
+def test_a_version_that_config_pbtxt_does_not_serve_is_told_of_and_made_once(site, capsys):
+    calibrate(site)
+    config = site.store / "tiny-int8" / "config.pbtxt"
+    config.write_text(f"{config.read_text()}version_policy {{ specific {{ versions: [1] }} }}\n")
+    other = f"[quantize]\nmethod = 'minmax'\nmost_sensitive = 0\n{ENGINE}"
+    note = (
+        f"version 2 is NOT served: {config} names the versions that are. Add 2 to "
+        "version_policy.specific.versions there, then reload"
+    )
+    for _ in range(2):
+        capsys.readouterr()
+        assert calibrate(site, other) == ExitCode.OK
+        assert f"  note: {note}\n" in capsys.readouterr().out
+        assert site.report()["delivered"]["notes"] == [note]
+        assert versions(site) == ["1", "2"]
+    config.write_text(config.read_text().replace("[1]", "[1, 2]"))
+    assert calibrate(site, other) == ExitCode.OK
+    assert "NOT served" not in capsys.readouterr().out
+    assert site.report()["delivered"]["notes"] == []
 
 
 def test_the_report_says_what_was_delivered(site):
@@ -578,10 +597,48 @@ def test_json_alone_is_on_standard_output(site, capsys):
 
 def test_check_looks_and_does_nothing(site, capsys):
     assert calibrate(site, ENGINE, "--check") == ExitCode.OK
-    assert capsys.readouterr().out.endswith("model.onnx: 3 layers and 3 tensors can be INT8\n")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("model.onnx: 3 layers and 3 tensors can be INT8")
+    assert second.endswith(f"the first frame came: 32x32 bgr8 from {site.folder}/pictures#0")
     assert not site.work.exists()
     assert calibrate(site, "[limits]\nrecall_min = 0.5\n", "--check") == ExitCode.CONFIG
     assert "limits.recall_min: is of boxes" in capsys.readouterr().err
+
+
+def test_check_takes_the_first_frame_of_the_source(site, capsys):
+    assert calibrate(site, ENGINE, "--check", sample=site.clip()) == ExitCode.OK
+    assert "the first frame came: 32x32 bgr8 from file:clip.avi#0\n" in capsys.readouterr().out
+    code = calibrate(site, ENGINE, "--check", "--set", "sample.source=file:absent.avi", sample=site.clip())
+    said = capsys.readouterr()
+    assert code == ExitCode.OUTSIDE
+    assert "3 layers and 3 tensors can be INT8" in said.out
+    assert "absent.avi cannot be opened: there is no such file" in said.err
+    assert not site.work.exists()
+
+
+def test_check_waits_for_a_silent_sender_no_longer_than_its_patience(site, capsys, tmp_path):
+    sample = f'source = "pull+bind:ipc://{tmp_path}/s"\npatience_s = 0.3'
+    started_s = time.monotonic()
+    assert calibrate(site, ENGINE, "--check", sample=sample) == ExitCode.OUTSIDE
+    assert time.monotonic() - started_s < 5
+    assert "no frame for 0.3 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("--check",)])
+def test_a_store_that_is_not_there_is_the_recipe_s_mistake(site, capsys, words):
+    assert calibrate(site, ENGINE, "--set", "store=nowhere", *words) == ExitCode.CONFIG
+    told = f"recipe.toml: store = 'nowhere': there is no folder {site.folder}/nowhere"
+    assert told in capsys.readouterr().err
+
+
+def test_a_key_set_beside_the_recipe_holds_and_is_told_after_a_stop(site, capsys, monkeypatch):
+    assert calibrate(site, ENGINE, "--set", "quantize.method=minmax") == ExitCode.OK
+    assert site.report()["method"] == "minmax"
+    capsys.readouterr()
+    stream = StopAt("read the model", 1)
+    monkeypatch.setattr("sys.stderr", stream)
+    assert calibrate(site, ENGINE, "--set", "quantize.method=mse") == 130
+    assert stream.getvalue().endswith("recipe.toml --set quantize.method=mse\n")
 
 
 def test_without_an_engine_the_next_command_is_told(site, capsys):

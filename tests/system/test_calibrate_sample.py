@@ -62,7 +62,7 @@ def clip(tmp_path):
 @pytest.mark.parametrize("choice", ["reservoir", "farthest"])
 def test_a_clip(tmp_path, clip, choice):
     began = time.monotonic()
-    options = SampleOptions(source=f"file:{clip.name}", choice=choice, **FEW)
+    options = SampleOptions(source=f"file:{clip.name}", choice=choice, apart_s=0.04, **FEW)
     samples = sample(options, tmp_path, tmp_path / "work")
     assert time.monotonic() - began < 1.0  # 1.6 s in real time
     assert (sizes(samples), samples.offered) == ((8, 2, 3), 40)

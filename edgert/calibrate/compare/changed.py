@@ -5,7 +5,9 @@ from __future__ import annotations
 import heapq
 
 import msgspec
+import numpy as np
 
+from edgert.frames.matching import detections_at
 from edgert.frames.result import Classes, Detections, Output
 
 MAX_FRAMES = 12
@@ -21,6 +23,11 @@ class ChangedFrame(msgspec.Struct, frozen=True, eq=False):
     height: int
     reference: Detections | Classes | None
     candidate: Detections | Classes | None
+
+    def above(self, score_min: float) -> ChangedFrame:
+        """Return the frame without the boxes that score less, which were not compared."""
+        sides = (_above(side, score_min) for side in (self.reference, self.candidate))
+        return ChangedFrame(self.file, self.difference, self.width, self.height, *sides)
 
 
 class MostChanged:
@@ -49,10 +56,13 @@ class MostChanged:
         return [frame for *_, frame in sorted(self._kept, key=lambda kept: kept[:2], reverse=True)]
 
 
+def _above(side: Detections | Classes | None, score_min: float) -> Detections | Classes | None:
+    if not isinstance(side, Detections):
+        return side
+    return detections_at(side, np.flatnonzero(side.scores >= np.float32(score_min)))
+
+
 def _drawable(output: Output) -> Detections | Classes | None:
     if isinstance(output, Detections):
-        boxes = slice(MAX_BOXES)
-        return Detections(
-            output.boxes_xyxy_px[boxes], output.scores[boxes], output.class_indices[boxes], output.labels
-        )
+        return detections_at(output, np.arange(min(MAX_BOXES, len(output.scores))))
     return output if isinstance(output, Classes) else None

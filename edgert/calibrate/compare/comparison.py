@@ -9,7 +9,7 @@ import msgspec
 from edgert.calibrate.compare.average_precision import MeanAveragePrecision, PrecisionFigures
 from edgert.calibrate.compare.labels import TrueBoxes
 from edgert.calibrate.compare.metrics import (
-    SCORE_MIN,
+    COMPARED_SCORE_MIN,
     ClassAgreement,
     ClassFigures,
     DetectionAgreement,
@@ -97,7 +97,7 @@ class ComparisonFigures(msgspec.Struct, frozen=True, kw_only=True):
 class HeldOutComparison:
     """Counts both models' answers frame by frame, in bounded memory."""
 
-    def __init__(self, score_min: float = SCORE_MIN) -> None:
+    def __init__(self, score_min: float = COMPARED_SCORE_MIN) -> None:
         """Detections below `score_min` count only for the mAP, so a decoder may give them too."""
         self._frames = 0
         self._classes = ClassAgreement()

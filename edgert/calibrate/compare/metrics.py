@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from edgert.frames.matching import TensorMatch, match_detections, match_tensors, overlaps_of
+from edgert.frames.matching import TensorMatch, detections_at, match_detections, match_tensors, overlaps_of
 from edgert.frames.result import Array, Classes, Detections
 
-SCORE_MIN = 0.5  # of a detection that counts
+COMPARED_SCORE_MIN = 0.5  # of a detection that counts
 IOU_MIN = 0.5  # of two boxes that are the same
 _TOP = 5
 
@@ -42,6 +42,9 @@ class DetectionFigures(msgspec.Struct, frozen=True, kw_only=True):
     precision: float | None  # share of the candidate's that the reference has
     score_error: float | None  # mean absolute difference of a pair's scores
     iou: float | None  # mean of the pairs
+    score_min: float | None = None  # of those that are counted
+    lost_below: int | None = None  # of the reference's that are not found: the candidate scores them lower
+    new_below: int | None = None  # of the candidate's: the reference does. None: neither told of such scores
 
 
 class TensorFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,13 +106,15 @@ class ClassAgreement:
 class DetectionAgreement:
     """Detections against each other: of one class, overlapping, the best first, each at most once."""
 
-    def __init__(self, score_min: float = SCORE_MIN, iou_min: float = IOU_MIN) -> None:
+    def __init__(self, score_min: float = COMPARED_SCORE_MIN, iou_min: float = IOU_MIN) -> None:
         """What scores less than `score_min` is on neither side."""
         self._score_min = score_min
         self._iou_min = iou_min
         self._frames = 0
         self._counts = [0, 0]
         self._pairs = np.zeros(3)  # how many, sum of score errors, sum of overlaps
+        self._crossed = [0, 0]
+        self._has_lower = False
 
     def add(self, reference: Detections, candidate: Detections) -> float:
         """Count one frame. Return the scores of what one side has, plus how far scores and boxes moved."""
@@ -123,7 +128,15 @@ class DetectionAgreement:
         self._counts = [self._counts[0] + len(scores[0]), self._counts[1] + len(scores[1])]
         self._pairs += (len(pairs), score_error, iou)
         alone = np.delete(scores[0], ones).sum() + np.delete(scores[1], others).sum()
+        self._count_crossed((_without(old, ones), candidate), (_without(new, others), reference))
         return float(alone) + score_error + len(pairs) - iou
+
+    def _count_crossed(self, *sides: tuple[Detections, Detections]) -> None:
+        """Count, of either side's detections that stand alone, those that the other side scores too low."""
+        for index, (alone, all_others) in enumerate(sides):
+            lower = _below(all_others, self._score_min)
+            self._has_lower |= len(lower.scores) > 0
+            self._crossed[index] += len(match_detections(alone, lower, self._iou_min))
 
     def figures(self) -> DetectionFigures:
         """Return the figures of all frames so far."""
@@ -138,6 +151,9 @@ class DetectionAgreement:
             precision=_ratio(matched, candidate_count),
             score_error=_ratio(score_error, matched),
             iou=_ratio(iou, matched),
+            score_min=self._score_min,
+            lost_below=self._crossed[0] if self._has_lower else None,
+            new_below=self._crossed[1] if self._has_lower else None,
         )
 
 
@@ -205,13 +221,15 @@ class _OutputTally:
 def _sure(detections: Detections, score_min: float) -> Detections:
     """Return the detections that score `score_min` or more, best first."""
     order = np.argsort(-detections.scores, kind="stable")
-    kept = order[detections.scores[order] >= np.float32(score_min)]
-    return Detections(
-        detections.boxes_xyxy_px[kept],
-        detections.scores[kept],
-        detections.class_indices[kept],
-        detections.labels,
-    )
+    return detections_at(detections, order[detections.scores[order] >= np.float32(score_min)])
+
+
+def _below(detections: Detections, score_min: float) -> Detections:
+    return detections_at(detections, np.flatnonzero(detections.scores < np.float32(score_min)))
+
+
+def _without(detections: Detections, indices: Array) -> Detections:
+    return detections_at(detections, np.delete(np.arange(len(detections.scores)), indices))
 
 
 def _score_distance(reference: Classes, candidate: Classes) -> float:

@@ -11,6 +11,7 @@ from edgert.calibrate.report.drawing import histogram_svg
 from edgert.calibrate.report.pictures import ChangedPicture, picture_html
 from edgert.calibrate.report.report import CalibrationReport, LayerReport, TensorReport, Verdict
 from edgert.calibrate.report.style import STYLE
+from edgert.calibrate.report.terms import LAYERS, METHODS, TENSORS, term_lines, term_of
 from edgert.calibrate.report.text import Row, cost_rows, decibel_text, figure_rows, sample_text, share_text
 from edgert.frames.result import Detections
 
@@ -73,6 +74,7 @@ def _methods(report: CalibrationReport) -> Iterator[str]:
     if not report.methods:
         return
     yield '<h2>Methods</h2><p class="dim">on the selection frames, which are not those held out</p>'
+    yield from term_lines(METHODS, [*_METHOD_HEADER, *(each.method for each in report.methods)])
     rows = [
         (
             each.method,
@@ -101,7 +103,7 @@ def _layers(report: CalibrationReport) -> Iterator[str]:
         return
     layers = report.sensitive_layers
     yield "<h2>Sensitivity of layers</h2>"
-    yield '<p class="dim">error of the outputs, by their size, with this layer alone in INT8</p>'
+    yield from term_lines(LAYERS, ["error", "float" if any(layer.is_kept for layer in layers) else ""])
     largest = layers[0].error or 0.0
     yield from _table(_LAYER_HEADER, (_layer_row(layer, largest) for layer in layers[:MAX_LAYERS]))
     yield from _left_out(len(layers) - MAX_LAYERS)
@@ -128,6 +130,7 @@ def _tensors(report: CalibrationReport) -> Iterator[str]:
         '<p class="dim">the worst first; log counts of magnitudes, the line is what becomes 127:'
         '<span class="key in"></span>represented<span class="key out"></span>saturated</p>'
     )
+    yield from term_lines(TENSORS, _TENSOR_HEADER)
     yield from _table(_TENSOR_HEADER, map(_tensor_row, tensors[:MAX_TENSORS]))
     yield from _left_out(len(tensors) - MAX_TENSORS)
 
@@ -164,8 +167,13 @@ def _run(report: CalibrationReport) -> Iterator[str]:
 
 def _list(rows: Sequence[Row]) -> Iterator[str]:
     if rows:
-        items = (f"<div><dt>{escape(title)}</dt><dd>{escape(text)}</dd></div>" for title, text in rows)
-        yield f"<dl>{''.join(items)}</dl>"
+        yield f"<dl>{''.join(map(_item, rows))}</dl>"
+
+
+def _item(row: Row) -> str:
+    title, text = row
+    term = f"<dd><small>{escape(term_of(title))}</small></dd>" if term_of(title) else ""
+    return f"<div><dt>{escape(title)}</dt><dd>{escape(text)}</dd>{term}</div>"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], marks: Sequence[str] = ()) -> Iterator[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from edgert.calibrate.compare.changed import ChangedFrame
 from edgert.calibrate.compare.metrics import IOU_MIN
 from edgert.calibrate.report.thumbnail import MAX_SIDE_PX
+from edgert.capture.picture_file import read_frame
 from edgert.frames.matching import match_detections
 from edgert.frames.result import Array, Classes, Detections, label_of
 
@@ -23,6 +25,15 @@ class ChangedPicture(msgspec.Struct, frozen=True, eq=False):
 
     frame: ChangedFrame
     jpeg: bytes
+
+
+def pictures_of(work: Path, frames: Sequence[ChangedFrame]) -> Iterator[ChangedPicture]:
+    """Yield the frames with what is shown of them. Raises FrameError if one cannot be read any more."""
+    from edgert.calibrate.report.thumbnail import thumbnail_jpeg  # OpenCV only where pictures are drawn
+
+    for frame in frames:
+        image, pixel_format = read_frame(work / frame.file)
+        yield ChangedPicture(frame, thumbnail_jpeg(image, pixel_format))
 
 
 def picture_html(picture: ChangedPicture, number: int) -> Iterator[str]:

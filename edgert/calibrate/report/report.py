@@ -59,7 +59,7 @@ class LayerReport(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     type: str
     error: float | None = None  # None: it was not measured
-    is_kept: bool = False  # in float
+    is_kept: bool = False  # in float, which is FP32
     reason: str = ""  # why
 
 
@@ -69,8 +69,9 @@ class ModelCost(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     p50_ms: float | None = None
     p99_ms: float | None = None
-    runtime: str = ""  # where it was timed
+    runtime: str = ""  # where it was timed, which is not where the built engine runs
     device: str = ""
+    arithmetic: str = ""  # of INT8's Q and DQ there
 
 
 class StageTime(msgspec.Struct, frozen=True):

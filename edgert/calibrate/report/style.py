@@ -18,6 +18,7 @@ dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr))
   margin: 1rem 0; }
 dl div { border-top: 1px solid var(--line); padding-top: 0.25rem; min-width: 0; }
 dt { color: var(--dim); font-size: 0.85rem; overflow-wrap: anywhere; }
+small { color: var(--dim); }
 dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; width: 100%; }

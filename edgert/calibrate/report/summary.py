@@ -112,7 +112,12 @@ def _unmeasured(limits: AccuracyLimits) -> tuple[str, ...]:
 def _cost(size_bytes: int, run_ms: Sequence[float]) -> ModelCost:
     p50_ms, p99_ms = map(float, np.percentile(run_ms, (50, 99))) if run_ms else (None, None)
     return ModelCost(
-        size_bytes=size_bytes, p50_ms=p50_ms, p99_ms=p99_ms, runtime="onnxruntime", device="host"
+        size_bytes=size_bytes,
+        p50_ms=p50_ms,
+        p99_ms=p99_ms,
+        runtime="onnxruntime",
+        device="host",
+        arithmetic="float",
     )
 
 

@@ -11,6 +11,7 @@ from edgert.calibrate.report.report import CalibrationReport, LayerReport, Model
 
 Row = tuple[str, str]
 
+HOST_COST = "the host's onnxruntime, Q/DQ in float arithmetic: not the built engine's"
 _NAMED = 5  # tensors and layers
 
 
@@ -43,7 +44,8 @@ def cost_rows(reference: ModelCost | None, candidate: ModelCost | None) -> Itera
         ("latency p99", reference.p99_ms, candidate.p99_ms),
     ):
         if old is not None and new is not None:
-            yield title, _both("{:.3f} ms", old, new)
+            where = f", on {HOST_COST}" if candidate.device == "host" else ""
+            yield title, _both("{:.3f} ms", old, new) + where
 
 
 def sample_text(samples: SampleCounts) -> str:
@@ -78,7 +80,7 @@ def _rows(report: CalibrationReport) -> Iterator[Row]:
         yield "least SQNR", ", ".join(f"{each.name} {decibel_text(each.sqnr_db)} dB" for each in noisy)
     kept = [layer for layer in report.sensitive_layers if layer.is_kept]
     if kept:
-        yield f"kept in float ({len(kept)})", _names(kept)
+        yield f"kept in FP32 ({len(kept)})", f"{_names(kept)}; so too in a strongly typed engine"
     if report.stages:
         yield "times", ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in report.stages)
     if report.peak_rss_bytes is not None:
@@ -100,13 +102,24 @@ def _class_rows(classes: ClassFigures) -> Iterator[Row]:
 
 
 def _detection_rows(detections: DetectionFigures) -> Iterator[Row]:
-    yield "recall", f"{share_text(detections.recall)} of FP32's {detections.reference_count:,} detections"
-    yield (
-        "precision",
-        f"{share_text(detections.precision)} of INT8's {detections.candidate_count:,} detections",
-    )
+    least = "" if detections.score_min is None else f" of score {detections.score_min:g} or more"
+    for title, share, whose, count, below in (
+        ("recall", detections.recall, "FP32", detections.reference_count, detections.lost_below),
+        ("precision", detections.precision, "INT8", detections.candidate_count, detections.new_below),
+    ):
+        crossed = _crossed(count - detections.matched, below, "INT8" if whose == "FP32" else "FP32")
+        yield title, f"{share_text(share)} of {whose}'s {count:,} detections{least}{crossed}"
     yield "score error", f"{share_text(detections.score_error)} mean"
     yield "overlap (IoU)", f"{share_text(detections.iou)} mean"
+
+
+def _crossed(missing: int, below: int | None, other: str) -> str:
+    """Say how many count as not found though the other side has them, with a lower score than counts."""
+    if not missing:
+        return ""
+    if below is None:
+        return f"; {other} has not {missing:,}, some perhaps only as its score is below that"
+    return f"; {other} has not {missing:,}, {below:,} of them only as its score is below that"
 
 
 def _map_rows(reference: PrecisionFigures, candidate: PrecisionFigures) -> Iterator[Row]:

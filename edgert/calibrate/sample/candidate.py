@@ -24,7 +24,7 @@ class Candidate(msgspec.Struct, gc=False, eq=False):
     image: Array  # uint8, see `frames.frame`
     format: str  # of the pixels, one of RAW_FORMATS
     source: str  # where it comes from, passwords masked, with '#' and its number there
-    captured_utc_ns: int
+    captured_utc_ns: int  # of a clip, see `clip_time`; 0: the source has no time
     file: PictureFile | None = None  # where it lies already; None: it has to be written
 
 

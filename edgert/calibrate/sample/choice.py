@@ -14,7 +14,7 @@ POOL_FACTOR = 2  # candidates for the farthest-point choice, by what is to be ch
 SAME = 1e-12  # squared distance of descriptors that are taken for the same picture
 
 
-class Choice(Protocol):
+class FrameChoice(Protocol):
     """Keeps frames in places that are numbered from 0. The same frames and seed give the same choice."""
 
     def place_for(self, image: Array, pixel_format: str) -> int | None:
@@ -111,6 +111,6 @@ class FarthestPoint:
         return np.asarray(np.einsum("ij,ij->i", difference, difference))
 
 
-def make_choice(kind: Literal["reservoir", "farthest"], capacity: int, seed: int) -> Choice:
-    """Return a Choice that keeps at least `capacity` frames, if there are so many."""
+def make_choice(kind: Literal["reservoir", "farthest"], capacity: int, seed: int) -> FrameChoice:
+    """Return a choice that keeps at least `capacity` frames, if there are so many."""
     return Reservoir(capacity, seed) if kind == "reservoir" else FarthestPoint(capacity, seed)

@@ -66,6 +66,7 @@ class SampleOptions(Options, frozen=True, kw_only=True):
     count: Count = ADVISED_FRAMES  # frames to calibrate with
     selection_count: Count = 50  # frames to choose thresholds by
     held_out_count: Count = 100  # frames that only the report is measured with
+    apart_s: Annotated[float, Meta(ge=0, le=3600)] = 1.0  # between frames of different sets, see `split`
     choice: Literal["reservoir", "farthest"] = "reservoir"  # every frame alike; or as unlike as possible
     every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1  # take each n-th frame or picture
     frames_per_s: Annotated[float, Meta(ge=0, le=1000)] = 0.0  # take at most so many; 0: all

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from edgert.calibrate.sample.candidate import Candidate, PictureFile
-from edgert.calibrate.sample.choice import Choice
+from edgert.calibrate.sample.choice import FrameChoice
 from edgert.calibrate.sample.frame_files import FrameFolder
 from edgert.calibrate.sample.sample_set import SampleFrame
 
@@ -30,7 +30,7 @@ class Kept(msgspec.Struct, frozen=True):
 class SamplePool:
     """Offers frames to a choice, and writes those that it keeps and that are not on disk already."""
 
-    def __init__(self, choice: Choice, folder: FrameFolder) -> None:
+    def __init__(self, choice: FrameChoice, folder: FrameFolder) -> None:
         self._choice = choice
         self._folder = folder
         self._kept: dict[int, Kept] = {}

@@ -22,7 +22,7 @@ class SampleFrame(msgspec.Struct, frozen=True):
     file: str  # relative to the list's folder, or absolute for a picture that stays where it is
     sha256: str  # of the file
     source: str  # where it came from, passwords masked, with '#' and its number there
-    captured_utc_ns: int  # of a picture the time at which its file was changed
+    captured_utc_ns: int  # of a picture when its file was changed, of a clip see `clip_time`; 0: unknown
 
 
 class SampleSet(msgspec.Struct, frozen=True):

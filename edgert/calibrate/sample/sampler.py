@@ -17,7 +17,7 @@ from edgert.calibrate.sample.frame_files import open_frame_folder
 from edgert.calibrate.sample.options import ADVISED_FRAMES, SampleOptions
 from edgert.calibrate.sample.pool import Kept, SamplePool
 from edgert.calibrate.sample.sample_set import SAMPLE_FILE, SampleSet, load_sample_set, save_sample_set
-from edgert.calibrate.sample.split import Counts, spare_frames, split_at_random, split_by_time
+from edgert.calibrate.sample.split import Counts, Split, spare_frames, split_at_random, split_in_order
 from edgert.capture.pace import Clock
 from edgert.errors import ConfigError, SourceError
 
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], None]  # frames read, and frames that will be; 0: nobody knows
 
+APART_SHARE = 0.01  # of a stream without times: how far the sets are apart
 ENOUGH_OF_BROKEN = 0.2  # of the frames that are wanted, when a source breaks; with fewer, sampling fails
 
 
@@ -83,8 +84,10 @@ def sample_from(
         pool = SamplePool(make_choice(options.choice, capacity, options.seed), folder)
         broken = _read_all(frames, pool, options, on_progress)
         _demand_frames(pool, frames)
-        parts = _divide(pool.chosen(capacity), wanted, options.seed, is_in_order=frames.is_in_order)
-        warnings = (*broken, *frames.warnings(), *_shortages(parts, pool.offered, options))
+        kept = pool.chosen(capacity)
+        split, close = _divide(kept, wanted, options, pool.offered, is_in_order=frames.is_in_order)
+        parts = [[kept[index] for index in part] for part in split[:3]]
+        warnings = (*broken, *frames.warnings(), *_shortages(parts, pool.offered, options), *close)
         for warning in warnings:
             log.warning("%s", warning)
         folder.keep({kept.file.path for part in parts for kept in part})
@@ -112,13 +115,30 @@ def _read_all(frames: Frames, pool: SamplePool, options: SampleOptions, on_progr
     return []
 
 
-def _divide(frames: list[Kept], wanted: Counts, seed: int, *, is_in_order: bool) -> list[list[Kept]]:
-    """Return the frames of the three sets."""
-    if is_in_order:
-        split = split_by_time([kept.number for kept in frames], wanted, seed)
+def _divide(
+    frames: list[Kept], wanted: Counts, options: SampleOptions, offered: int, *, is_in_order: bool
+) -> tuple[Split, list[str]]:
+    """Return the three sets, and whether they are close together."""
+    if not is_in_order:
+        return split_at_random(len(frames), wanted, options.seed), []
+    if frames[0].captured_utc_ns:
+        began_ns, apart, unit = frames[0].captured_utc_ns, options.apart_s, " s"
+        places = [(frame.captured_utc_ns - began_ns) / 1e9 for frame in frames]
     else:
-        split = split_at_random(len(frames), wanted, seed)
-    return [[frames[place] for place in part] for part in split]
+        apart, unit = max(2.0, APART_SHARE * offered) if options.apart_s else 0.0, " frames"
+        places = [float(frame.number) for frame in frames]
+    split = split_in_order(places, wanted, apart, options.seed)
+    return split, _closeness(split, apart, unit)
+
+
+def _closeness(split: Split, apart: float, unit: str) -> list[str]:
+    if split.apart >= apart or not (split.selection or split.held_out):
+        return []
+    how = f"only {split.apart:.2g}{unit} apart" if split.apart else "next to each other"
+    return [
+        f"Frames of different sets are {how}, and should be {apart:.3g}{unit}: the source gave too few for "
+        "that. Neighbours are nearly the same picture, so the figures of the held-out frames flatter"
+    ]
 
 
 def _demand_frames(pool: SamplePool, frames: Frames) -> None:
@@ -153,5 +173,7 @@ def _taken_before(file: Path, options: SampleOptions) -> SampleSet:
     changed = [name for name in asked if asked[name] != record.get(name)]
     if changed:
         shown = ", ".join(f"{name} = {record.get(name)!r}, now {asked[name]!r}" for name in changed)
-        raise ConfigError(f"{file}: was sampled with {shown}; remove it to sample anew, or change that back")
+        raise ConfigError(
+            f"{file}: was sampled with {shown}. Take the frames anew with --fresh, or change that back"
+        )
     return sample_set

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from edgert.calibrate.sample.candidate import Candidate
+from edgert.calibrate.sample.clip_time import ClipTime
 from edgert.calibrate.sample.options import SampleOptions
 from edgert.calibrate.sample.thinning import Thinning
 from edgert.capture.connection import Connection
@@ -34,8 +35,14 @@ class StreamFrames:
     is_in_order = True
 
     def __init__(
-        self, source: Source, options: SourceOptions, sample: SampleOptions, clock: Clock | None = None
+        self,
+        source: Source,
+        options: SourceOptions,
+        sample: SampleOptions,
+        clock: Clock | None = None,
+        clip: Path | None = None,
     ) -> None:
+        """`clip` is the file that the source reads, if it reads one."""
         spec = options.spec()
         is_finite = spec.kind == "replay" or (spec.kind == "file" and not options.loop)
         self.total = sample.frames_limit(is_endless=not is_finite)
@@ -44,6 +51,9 @@ class StreamFrames:
         self._max_frame_bytes = options.max_frame_bytes
         self._patience_s = 0.0 if is_finite else sample.patience_s
         self._has_senders = spec.kind == "zeromq"  # who may be idle without being lost
+        self._clip = clip
+        self._clip_time: ClipTime | None = None
+        self._has_time = spec.kind != "replay"
         self._clock = clock or Clock()
         self._connection = Connection("sample", source, options, clock=self._clock)
         self._thinning = Thinning(sample.every, sample.frames_per_s, sample.duration_s, self.total)
@@ -88,7 +98,7 @@ class StreamFrames:
         self._heard_ns = self._clock.monotonic_ns()
         if self._thinning.take(self._heard_ns):
             image = slot.view(image_shape(captured.format, captured.height, captured.width))
-            yield Candidate(image, captured.format, f"{self._name}#{number}", captured.captured_utc_ns)
+            yield Candidate(image, captured.format, f"{self._name}#{number}", self._time_of(captured, number))
 
     def _read(self, slot: Slot | None) -> Captured | None:
         try:
@@ -108,6 +118,13 @@ class StreamFrames:
             self._connection.heard(captured.captured_mono_ns)
         return captured
 
+    def _time_of(self, captured: Captured, number: int) -> int:
+        """Return when a frame was; pictures that are replayed from memory have no time, which is 0."""
+        if self._clip is None:
+            return captured.captured_utc_ns if self._has_time else 0
+        self._clip_time = self._clip_time or ClipTime(self._clip)
+        return self._clip_time.utc_ns(number)
+
     def _demand_patience(self) -> None:
         """Raise SourceError if the source is gone, or its senders are silent, and has had its time."""
         stats = self._connection.stats
@@ -124,7 +141,9 @@ def open_stream(sample: SampleOptions, folder: Path, clock: Clock | None = None)
     source = open_source(
         "sample", options, encode=_no_payload, folder=folder, copies=CopyCounts(), clock=clock
     )
-    return StreamFrames(source, options, sample, clock)
+    spec = options.spec()
+    clip = folder / Path(spec.target).expanduser() if spec.kind == "file" else None
+    return StreamFrames(source, options, sample, clock, clip)
 
 
 def _no_payload(_result: Result) -> bytes:

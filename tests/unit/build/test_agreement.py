@@ -19,8 +19,9 @@ from edgert.build.target import plan_of
 from edgert.device.board import CudaDriverProbe
 from edgert.device.opened import open_device
 from edgert.errors import ConfigError, DeviceError, ModelError
+from edgert.execute.onnx_engine import load_onnx_engine
 from edgert.models.store import ModelStore
-from tests.fakes.onnx_graphs import always, convolution, save, scaled
+from tests.fakes.onnx_graphs import always, convolution, graph, save, scaled
 from tests.fakes.store import SSD_BOXES, SSD_SCORES, Site
 
 CLASSIFY = '[prepare]\nfit = "stretch"\n[decode]\nkind = "classify"\n'
@@ -118,7 +119,6 @@ def test_a_comparison_needs_a_gpu_where_the_engine_does(tmp_path):
 
 
 def test_an_engine_that_fails_fails_the_comparison(tmp_path):
-    from edgert.execute.onnx_engine import load_onnx_engine
     from tests.fakes.store import failing_model
 
     path = tmp_path / "store" / "failing" / "1" / "model.onnx"
@@ -132,6 +132,19 @@ def test_an_engine_that_fails_fails_the_comparison(tmp_path):
     with pytest.raises(ModelError):
         subject.run({"image": bright})
     assert subject.run({"image": dark})["picked"].tolist() == [[42.0]]
+    subject.close()
+    engine.close()
+    device.close()
+
+
+def test_an_output_may_be_a_scalar(tmp_path):
+    nodes = [onnx.helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0)]
+    path = save(tmp_path, graph(nodes, {"image": [1, 3, 8, 8]}, {"mean": []}))
+    device = open_device("host")
+    engine = load_onnx_engine(path, 1, device.driver.allocate)
+    subject = EngineSubject(engine, device, 1)
+    outputs = subject.run({"image": np.full((1, 3, 8, 8), 10, np.float32)})
+    assert (outputs["mean"].shape, float(outputs["mean"])) == ((), 10.0)
     subject.close()
     engine.close()
     device.close()

@@ -10,6 +10,7 @@ from edgert.calibrate.sample.frame_files import MARKER
 from edgert.calibrate.sample.options import SampleOptions
 
 HEIGHT, WIDTH = 8, 10
+BEGAN_UTC_NS = 1_700_000_000_000_000_000
 
 
 def picture(number, height=HEIGHT, width=WIDTH):
@@ -25,9 +26,13 @@ def options_for(**options):
 
 
 class ScriptedFrames:
-    """Frames of a script: a picture, an exception to raise, or a function that returns such a step."""
+    """Frames of a script: a picture, an exception to raise, or a function that returns such a step.
 
-    def __init__(self, script, *, is_in_order=True, total=0, pixel_format="bgr8"):
+    They are `frames_s` apart; None: they have no time.
+    """
+
+    def __init__(self, script, *, is_in_order=True, total=0, pixel_format="bgr8", frames_s=10.0):
+        self._frames_s = frames_s
         self.is_in_order = is_in_order
         self.total = total
         self.is_closed = False
@@ -40,12 +45,15 @@ class ScriptedFrames:
                 step = step() if callable(step) else step
                 if isinstance(step, BaseException):
                     raise step
-                yield Candidate(step, self._format, f"script#{number}", 1_000 + number)
+                yield Candidate(step, self._format, f"script#{number}", self._utc_ns(number))
         finally:
             self.is_closed = True
 
     def warnings(self):
         return []
+
+    def _utc_ns(self, number):
+        return 0 if self._frames_s is None else BEGAN_UTC_NS + round(number * self._frames_s * 1e9)
 
 
 def write_pictures(folder, numbers):

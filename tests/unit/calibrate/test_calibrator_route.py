@@ -31,6 +31,7 @@ from tests.fakes.onnx_graphs import convolution
 from tests.fakes.store import EXACT, Site
 from tests.fakes.tensorrt_10 import Config, bindings, calibrated
 from tests.unit.calibrate.sample_frames import picture
+from tests.unit.calibrate.test_report import make_report
 
 SIDE = 16
 INPUTS = (TensorSpec("image", "float32", (2, 3, SIDE, SIDE)),)
@@ -256,7 +257,7 @@ def test_the_engine_is_built_from_the_fp32_model(workshop, monkeypatch):
     monkeypatch.setattr(deliver_module, "build_version", build_version)
     samples = SampleSet(workshop.frames[:3], (), workshop.frames[3:], 0, "reservoir", 5)
     options = workshop.setting.recipe.options.engine
-    delivered = deliver(workshop.setting, options, workshop.work / "model.int8.onnx", samples)
+    delivered = deliver(workshop.setting, options, workshop.work / "model.int8.onnx", samples, make_report())
     [(build, route)] = asked
     assert isinstance(route, CalibratorRoute)
     assert build.model == workshop.setting.model.file.path

@@ -108,6 +108,31 @@ def test_the_score_minimum_counts_on_both_sides():
     assert (found.reference_count, found.candidate_count, found.recall) == (1, 0, 0.0)
 
 
+def test_what_only_crossed_the_score_minimum_is_counted():
+    agreement = DetectionAgreement(score_min=0.5)
+    here, there, nowhere = (0, 0, 10, 10), (50, 50, 60, 60), (80, 80, 90, 90)
+    agreement.add(
+        detections((*here, 0.55, 0), (*nowhere, 0.7, 0), (*there, 0.45, 1)),
+        detections((*here, 0.48, 0), (*nowhere, 0.2, 1), (*there, 0.52, 1)),
+    )
+    found = agreement.figures()
+    assert (found.reference_count, found.candidate_count, found.matched) == (2, 1, 0)
+    assert (found.lost_below, found.new_below, found.score_min) == (1, 1, 0.5)
+
+
+def test_a_low_box_makes_good_for_one_detection_alone():
+    agreement = DetectionAgreement(score_min=0.5)
+    twice = (0, 0, 10, 10, 0.9, 0), (0, 0, 10, 9, 0.8, 0)
+    agreement.add(detections(*twice), detections((0, 0, 10, 10, 0.4, 0)))
+    assert agreement.figures().lost_below == 1
+
+
+def test_without_low_scores_nothing_is_known_of_crossings():
+    agreement = DetectionAgreement(score_min=0.5)
+    agreement.add(detections((0, 0, 10, 10, 0.55, 0)), detections())
+    assert (agreement.figures().lost_below, agreement.figures().new_below) == (None, None)
+
+
 def test_the_best_is_matched_first_whatever_the_order():
     agreement = DetectionAgreement()
     near, exact = (0, 0, 10, 9, 0.6, 0), (0, 0, 10, 10, 0.9, 0)

@@ -12,10 +12,10 @@ SAMPLE = '[sample]\npictures = ["here"]\n'
 
 @pytest.fixture
 def load(tmp_path):
-    def loaded(text="", top='store = "store"\nmodel = "coco"\n', sample=SAMPLE, name="night.toml"):
+    def loaded(text="", top='store = "store"\nmodel = "coco"\n', sample=SAMPLE, name="night.toml", sets=()):
         path = tmp_path / name
         path.write_text(f"{top}{sample}{text}")
-        return load_recipe(path)
+        return load_recipe(path, sets)
 
     return loaded
 
@@ -46,7 +46,12 @@ def test_the_int8_model_has_a_name_of_its_own(load):
         ("[quantise]\n", "unknown key 'quantise'; did you mean 'quantize'?"),
         ("[limits]\nrecal_min = 0.9\n", "limits: unknown key 'recal_min'; did you mean 'recall_min'?"),
         ("[limits]\nrecall_min = 1.5\n", "limits.recall_min"),
-        ('[quantize]\nmethod = "best"\n', "quantize.method = 'best'"),
+        (
+            '[quantize]\nmethod = "kl"\n',
+            "quantize.method = 'kl': expected one of 'auto', 'minmax', 'percentile_99.99', "
+            "'percentile_99.999', 'mse', 'entropy'",
+        ),
+        ("[quantize]\nmost_sensitive = 17\n", "quantize.most_sensitive = 17: expected `int` <= 16"),
         ("[quantize]\nsensitivity_frames = 0\n", "quantize.sensitivity_frames"),
         ("[engine]\n", "engine"),
         ('[engine]\nruntime = "onnx"\n', "engine.runtime = 'onnx'"),
@@ -130,6 +135,19 @@ def test_limits_are_not_for_an_engine_that_nothing_measures(load):
 def test_a_recipe_is_not_its_own_folder_of_work(load):
     with pytest.raises(ConfigError, match=r"would be the recipe itself; let its name end in \.toml"):
         load(name="night")
+
+
+def test_keys_can_be_set_beside_the_file(load, tmp_path):
+    recipe = load(sets=["sample.count=7", "quantize.method=mse", "store=other", "score_min=0.25"])
+    assert (recipe.options.sample.count, recipe.options.quantize.method) == (7, "mse")
+    assert (recipe.store, recipe.options.score_min) == (tmp_path / "other", 0.25)
+    with pytest.raises(ConfigError, match=r"night\.toml: sample\.count = 0: expected"):
+        load(sets=["sample.count=0"])
+
+
+def test_who_leaves_the_least_score_to_the_model_is_known(load):
+    assert not load().states_score_min
+    assert load(top='store = "s"\nmodel = "coco"\nscore_min = 0.5\n').states_score_min
 
 
 def test_no_recipe(tmp_path):

@@ -22,6 +22,7 @@ from edgert.calibrate.compare.metrics import ClassFigures, DetectionFigures, Ten
 from edgert.calibrate.report.drawing import BINS, HEIGHT, WIDTH, Outline, histogram_svg, outline_of
 from edgert.calibrate.report.html import MAX_LAYERS, MAX_TENSORS, html_page
 from edgert.calibrate.report.pictures import ChangedPicture
+from edgert.calibrate.report.record import record_of
 from edgert.calibrate.report.report import (
     CalibrationReport,
     FrameDifference,
@@ -39,6 +40,7 @@ from edgert.calibrate.report.text import report_lines
 from edgert.calibrate.report.thumbnail import MAX_JPEG_BYTES, thumbnail_jpeg
 from edgert.errors import ConfigError, FrameError
 from edgert.frames.result import Classes, Detections, Tensors
+from edgert.models.calibration_record import read_record, write_record
 from edgert.models.manifest import SourceModel
 
 VOID = {"meta", "br", "link", "img"}
@@ -102,6 +104,9 @@ FIGURES = ComparisonFigures(
         precision=0.985,
         score_error=0.0214,
         iou=0.9,
+        score_min=0.5,
+        lost_below=7,
+        new_below=1,
     ),
     reference_map=precision(0.41),
     candidate_map=precision(0.40),
@@ -132,8 +137,8 @@ FULL = make_report(
         MethodReport(method="minmax", agreement=0.9),
     ),
     figures=FIGURES,
-    reference=ModelCost(size_bytes=18_200_000, p50_ms=10.0, p99_ms=12.0),
-    candidate=ModelCost(size_bytes=4_550_000, p50_ms=5.0, p99_ms=6.5),
+    reference=ModelCost(size_bytes=18_200_000, p50_ms=10.0, p99_ms=12.0, device="host"),
+    candidate=ModelCost(size_bytes=4_550_000, p50_ms=5.0, p99_ms=6.5, device="host"),
     tensors=(make_tensor("fine", 40.0), make_tensor("dead", None, is_dead=True), make_tensor("worst", 9.5)),
     layers=LAYERS,
     changed=(FrameDifference("17.jpg", 1.5),),
@@ -238,17 +243,21 @@ def test_text():
         "  samples: 500 for calibration, 50 for selection, 100 held out (0 labelled)",
     ]
     assert "  top-1 accuracy: FP32 0.9000, INT8 0.8000 of 10 labelled frames" in lines
-    assert "  recall: 0.9710 of FP32's 412 detections" in lines
+    recall = "recall: 0.9710 of FP32's 412 detections of score 0.5 or more"
+    assert f"  {recall}; INT8 has not 12, 7 of them only as its score is below that" in lines
+    precision = "precision: 0.9850 of INT8's 406 detections of score 0.5 or more"
+    assert f"  {precision}; FP32 has not 6, 1 of them only as its score is below that" in lines
     assert "  mAP 0.5:0.95: FP32 0.4100, INT8 0.4000 of 10 labelled frames" in lines
     assert (
         "  cosine of scores: mean 0.99000, least 0.00000, largest error 20.00%, NOT finite in 1 of 100 frames"
         in lines
     )
     assert "  size: FP32 18.20 MB, INT8 4.55 MB (0.25 of it)" in lines
-    assert "  latency p99: FP32 12.000 ms, INT8 6.500 ms (0.54 of it)" in lines
+    where = "on the host's onnxruntime, Q/DQ in float arithmetic: not the built engine's"
+    assert f"  latency p99: FP32 12.000 ms, INT8 6.500 ms (0.54 of it), {where}" in lines
     assert "  methods tried: mse 0.9700, minmax 0.9000" in lines
     assert "  least SQNR: worst 9.5 dB, fine 40.0 dB" in lines
-    assert "  kept in float (1): add_b" in lines
+    assert "  kept in FP32 (1): add_b; so too in a strongly typed engine" in lines
     assert "  peak memory: 812 MB" in lines
     assert lines[-1] == "  note: only 40 frames"
 
@@ -263,7 +272,7 @@ def test_a_bare_report_is_short():
 def test_many_kept_layers_are_counted():
     layers = tuple(LayerReport(name=f"l{n}", type="Conv", error=1 / (n + 1), is_kept=True) for n in range(7))
     assert report_lines(make_report(layers=layers))[-1] == (
-        "  kept in float (7): l0, l1, l2, l3, l4 and 2 more"
+        "  kept in FP32 (7): l0, l1, l2, l3, l4 and 2 more; so too in a strongly typed engine"
     )
 
 
@@ -291,9 +300,69 @@ def test_the_verdict_and_figures_come_first():
 
 def test_tensors_and_layers_are_sorted():
     text = "".join(Page(html_page(FULL)).text)
+    text = text[text.index("Sensitivity of layers") :]
     assert text.index("worst") < text.index("fine") < text.index("dead (dead)")
     assert text.index("add_b") < text.index("conv_a")
     assert "float: most sensitive" in text
+
+
+def test_detections_that_may_have_crossed_the_score_are_told_of():
+    few = msgspec.structs.replace(FIGURES.detections, lost_below=None, new_below=None)
+    lines = report_lines(make_report(figures=msgspec.structs.replace(FIGURES, detections=few)))
+    [recall] = [line for line in lines if line.startswith("  recall: ")]
+    assert recall.endswith("; INT8 has not 12, some perhaps only as its score is below that")
+    every = msgspec.structs.replace(few, reference_count=400)
+    lines = report_lines(make_report(figures=msgspec.structs.replace(FIGURES, detections=every)))
+    assert "  recall: 0.9710 of FP32's 400 detections of score 0.5 or more" in lines
+
+
+def test_the_page_says_what_its_words_mean():
+    text = "".join(Page(html_page(FULL)).text)
+    for words in (
+        "not the built engine's",
+        "signal to quantization noise",
+        "the magnitude that becomes 127",
+        "values beyond the threshold",
+        "least mean squared error",
+        "F1 of the detections",
+        "INT8's detections that FP32 has",
+        "area that both boxes cover",
+        "FP16 is not written",
+        "7 of them only as its score is below that",
+    ):
+        assert words in text, words
+    assert text.index("least mean squared error") < text.index("Sensitivity of layers")
+    bare = "".join(Page(html_page(make_report(layers=LAYERS[:1]))).text)
+    assert not any(words in bare for words in ("entropy", "FP16", "SQNR", "mean average"))
+
+
+def test_a_note_is_in_text_page_and_json():
+    note = "The limits were judged by 3 frames; at least 50 are advised"
+    report = make_report(notes=(note,))
+    assert f"  note: {note}" in report_lines(report)
+    assert f'<p class="warning">Note: {note}</p>' in html_page(report)
+    assert json.loads(report_json(report))["notes"] == [note]
+
+
+def test_a_frame_that_changed_is_shown_with_what_was_compared():
+    low, high = (0, 0, 9, 9, 0.02, 0), (5, 5, 60, 60, 0.6, 0)
+    frame = ChangedFrame("x.jpg", 1.0, 64, 64, detections(high, low), detections(low)).above(0.5)
+    assert frame.reference.scores.tolist() == [np.float32(0.6)]
+    assert len(frame.candidate.scores) == 0
+    best = ChangedFrame("x.jpg", 1.0, 64, 64, classes(0, 1), None)
+    assert best.above(0.5).reference is best.reference
+
+
+def test_the_record_has_the_figures_that_were_measured(tmp_path):
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"a model")
+    record = record_of(FULL, file)
+    write_record(file, record)
+    assert read_record(file) == record
+    assert record.against_fp32["recall"] == 0.971
+    assert record.against_fp32["map_drop"] == 0.01
+    assert (record.layers_int8, record.layers_float, record.verdict) == (1, ("add_b",), "over limits")
+    assert record_of(make_report(), file).against_fp32 == {}
 
 
 def test_bars_are_as_long_as_the_sensitivity():

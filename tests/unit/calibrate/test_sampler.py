@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import resource
-from itertools import pairwise
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -12,9 +13,17 @@ import pytest
 from edgert.calibrate.sample.frame_files import MARKER
 from edgert.calibrate.sample.sample_set import load_sample_set
 from edgert.calibrate.sample.sampler import sample, sample_from
+from edgert.calibrate.sample.split import Counts, spare_frames
 from edgert.capture.picture_file import read_frame
 from edgert.errors import ConfigError, FrameError, SourceError
-from tests.unit.calibrate.sample_frames import ScriptedFrames, files_in, options_for, picture, write_pictures
+from tests.unit.calibrate.sample_frames import (
+    BEGAN_UTC_NS,
+    ScriptedFrames,
+    files_in,
+    options_for,
+    picture,
+    write_pictures,
+)
 
 PICTURES = [picture(number) for number in range(60)]
 
@@ -46,7 +55,7 @@ def test_a_stream_becomes_three_sets_of_png_files(work, choice):
     for frame, number in zip(samples.frames(), numbers(samples.frames()), strict=True):
         assert frame.file == f"frames/{number:06}.png"
         np.testing.assert_array_equal(read_frame(work / frame.file)[0], PICTURES[number])
-        assert frame.captured_utc_ns == 1_000 + number
+        assert frame.captured_utc_ns == BEGAN_UTC_NS + number * 10**10
     assert load_sample_set(work / "samples.json") == samples
     assert frames.is_closed
 
@@ -61,23 +70,59 @@ def test_the_same_seed_gives_the_same_samples(tmp_path, choice):
     assert hashes(first) != hashes(taken("c", 2))
 
 
-def test_sets_of_a_video_share_no_neighbours(work):
+def numbers_by_set(samples):
+    return [numbers(part) for part in (samples.calibration, samples.selection, samples.held_out)]
+
+
+def nearest(samples):
+    """Return by how many frames the nearest two of different sets are apart."""
+    sets = numbers_by_set(samples)
+    return min(abs(a - b) for one, other in combinations(sets, 2) for a in one for b in other)
+
+
+@pytest.mark.parametrize("choice", ["reservoir", "farthest"])
+def test_the_sets_of_a_video_are_a_second_apart(work, choice):
+    options = options_for(count=60, selection_count=20, held_out_count=20, choice=choice)
+    pictures = [picture(number) for number in range(250)]
+    samples = sample_from(ScriptedFrames(pictures, frames_s=0.04), options, work)
+    assert nearest(samples) >= 25
+    assert not any("apart" in warning for warning in samples.warnings)
+
+
+def test_a_video_that_is_too_short_is_told_of(work):
     options = options_for(count=40, selection_count=4, held_out_count=8)
-    samples = sample_from(ScriptedFrames(PICTURES), options, work)
-    kind_of = {
-        number: kind
-        for kind in ("calibration", "selection", "held_out")
-        for number in numbers(getattr(samples, kind))
-    }
-    touching = [(a, b) for a, b in pairwise(sorted(kind_of)) if b - a == 1 and kind_of[a] != kind_of[b]]
-    assert touching == []
-    assert sizes(samples) == (40, 4, 8)
+    samples = sample_from(ScriptedFrames(PICTURES, frames_s=0.04), options, work)
+    [warning] = [warning for warning in samples.warnings if "apart" in warning]
+    found = re.match(r"Frames of different sets are only ([0-9.]+) s apart, and should be 1 s: ", warning)
+    assert 0 < float(found[1]) < 1
+    assert nearest(samples) * 0.04 >= float(found[1])
+
+
+def test_the_distance_is_an_option(work):
+    options = options_for(count=30, apart_s=0.2)
+    samples = sample_from(ScriptedFrames(PICTURES, frames_s=0.04), options, work)
+    assert nearest(samples) >= 5
+    assert not any("apart" in warning for warning in samples.warnings)
+
+
+def test_of_frames_without_a_time_a_share_lies_between(work):
+    pictures = [picture(number) for number in range(400)]
+    options = options_for(count=200, selection_count=20, held_out_count=20)
+    samples = sample_from(ScriptedFrames(pictures, frames_s=None), options, work)
+    assert nearest(samples) >= 4
+    assert not any("apart" in warning for warning in samples.warnings)
+
+
+def test_sets_of_so_few_frames_are_neighbours_and_that_is_told(work):
+    samples = sample_from(ScriptedFrames(PICTURES[:4], frames_s=0.04), options_for(), work)
+    assert sizes(samples) == (2, 1, 1)
+    assert "different sets are next to each other, and should be 1 s" in samples.warnings[-1]
 
 
 @pytest.mark.parametrize("choice", ["reservoir", "farthest"])
 def test_never_more_files_than_are_kept_for_now(work, choice):
     most = []
-    limit = (6 + 2 + 3 + 4) * (2 if choice == "farthest" else 1)
+    limit = (11 + spare_frames(Counts(6, 2, 3))) * (2 if choice == "farthest" else 1)
     sample_from(
         ScriptedFrames(PICTURES * 5),
         options_for(choice=choice),
@@ -269,7 +314,9 @@ def test_samples_of_other_options_are_neither_used_nor_removed(tmp_path, work):
     sample(options_for(source="replay:noise?width=8&height=8&frames=40"), tmp_path, work)
     before = files_in(work)
     changed = options_for(source="replay:noise?width=8&height=8&frames=40", count=7, seed=1)
-    with pytest.raises(ConfigError, match=r"was sampled with count = 6, now 7, seed = 0, now 1; remove it"):
+    with pytest.raises(
+        ConfigError, match=r"count = 6, now 7, seed = 0, now 1\. Take the frames anew with --fresh"
+    ):
         sample(changed, tmp_path, work)
     assert files_in(work) == before
 

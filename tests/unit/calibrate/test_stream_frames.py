@@ -169,6 +169,23 @@ def test_a_clip_is_found_beside_the_recipe(tmp_path):
     assert [round(pixels.mean() / 80) for _, pixels in found] == [0, 1, 2]
 
 
+def test_frames_of_a_clip_have_the_clip_s_time_however_fast_it_is_read(tmp_path):
+    path = tmp_path / "a.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25.0, (64, 48))
+    for number in range(30):
+        writer.write(np.full((48, 64, 3), 8 * number, np.uint8))
+    writer.release()
+    options = SampleOptions(source="file:a.avi", every=10)
+    for _ in range(2):
+        times_ns = [each.captured_utc_ns for each in open_stream(options, tmp_path).read()]
+        assert times_ns == [path.stat().st_mtime_ns + n * 400_000_000 for n in range(3)]
+
+
+def test_what_is_replayed_has_no_time(tmp_path):
+    options = SampleOptions(source="replay:noise?width=8&height=8&frames=3")
+    assert [each.captured_utc_ns for each in open_stream(options, tmp_path).read()] == [0, 0, 0]
+
+
 def test_a_clip_that_is_absent_is_an_error(tmp_path):
     with pytest.raises(SourceError, match=r"no\.avi cannot be opened: there is no such file"):
         read(open_stream(SampleOptions(source="file:no.avi"), tmp_path))
