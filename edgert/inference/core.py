@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from edgert.errors import (
     ClosedError,
@@ -42,22 +42,26 @@ class Core:
 
     # From the start to the end.
 
-    def begin(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
-        """Load what the options say: all of the store, what they name, or nothing.
+    def begin(self, names: Sequence[str]) -> list[str]:
+        """Load these models; return those that cannot be, which are UNAVAILABLE.
 
-        A model that cannot be loaded is UNAVAILABLE and not ready; with `exit_on_error` it raises.
+        Raises:
+            EdgertError: one cannot be loaded, and the options say `exit_on_error`.
         """
+        failed: list[str] = []
         with self._change:
-            for name in self._named_at_start():
-                if is_stopped():
-                    return
+            for name in names:
+                if self._is_stopping:
+                    return failed
                 self._wanted.add(name)
                 try:
                     self._load_with_steps(name, is_again=False)
                 except EdgertError:
                     if self._options.exit_on_error:
                         raise
+                    failed.append(name)
         self._has_begun = True
+        return failed
 
     def stop(self) -> None:
         """Be no longer ready."""
@@ -68,6 +72,13 @@ class Core:
         self._is_stopping = True
         self._repository.close()
         self._overrides.close()
+
+    def named_at_start(self) -> Sequence[str]:
+        """Return what the options want loaded: all of the store, or what they name."""
+        names = self._store.names()
+        if self._options.mode != "explicit" or "*" in self._options.load:
+            return names
+        return self._options.load
 
     # What fronts ask.
 
@@ -184,12 +195,6 @@ class Core:
                 self._repository.unload(model)
 
     # Behind them.
-
-    def _named_at_start(self) -> Sequence[str]:
-        names = self._store.names()
-        if self._options.mode != "explicit" or "*" in self._options.load:
-            return names
-        return self._options.load
 
     def _load_with_steps(self, model: str, *, is_again: bool, above: tuple[str, ...] = ()) -> None:
         """Load a model after those of its steps that are not served yet."""

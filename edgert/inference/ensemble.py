@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from edgert.frames.result import Array
 from edgert.inference.counts import BatchTimes, Counts
 from edgert.inference.signature import Signature
 from edgert.models.model_config import EnsembleStep, ModelConfig
+from edgert.pipeline.progress import Pulse
 from edgert.serve.core import ModelStatistics
 from edgert.stats import LiveCount
 
@@ -35,7 +36,7 @@ class ServedEnsemble:
         self.steps = config.ensemble.steps
         self._step_infer = infer
         self._signature = Signature(name, config)
-        self._counts = Counts(name, version)
+        self.counts = Counts(name, version)
         self._is_open = True
         self._running = 0
         self._lock = threading.Lock()
@@ -47,7 +48,7 @@ class ServedEnsemble:
         try:
             rows = self._signature.check(request).rows
         except RequestError as error:
-            self._counts.failed(request.arrived_mono_ns, error)
+            self.counts.failed(request.arrived_mono_ns, error)
             raise
         with self._lock:
             if not self._is_open:
@@ -57,7 +58,11 @@ class ServedEnsemble:
 
     def statistics(self) -> ModelStatistics:
         """Return counts; queue and lanes are those of the steps' models."""
-        return self._counts.snapshot()
+        return self.counts.snapshot()
+
+    def pulses(self, hang_s: float) -> Iterable[Pulse]:
+        """Return none: the lanes are those of the steps' models."""
+        return ()
 
     @property
     def is_idle(self) -> bool:
@@ -84,11 +89,11 @@ class ServedEnsemble:
         """Count a request and answer it."""
         arrived_ns = request.arrived_mono_ns
         if response.error is not None:
-            self._counts.failed(arrived_ns, response.error)
+            self.counts.failed(arrived_ns, response.error)
         else:
             times = BatchTimes(arrived_ns, 0, time.monotonic_ns() - arrived_ns, 0)
-            self._counts.batch(rows, times)
-            self._counts.answered(rows, arrived_ns, times)
+            self.counts.batch(rows, times)
+            self.counts.answered(rows, arrived_ns, times)
         request.responder.respond(response)
         with self._lock:
             self._running -= 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 
@@ -43,6 +43,8 @@ class Repository:
         self._change = threading.Lock()
         self._retiring: list[threading.Thread] = []
         self._is_closed = False
+        self.loading = ""  # what is being opened just now; empty if nothing is
+        self.loads = 0  # versions whose opening has begun or ended
 
     def get(self, model: str, version: int = 0) -> ServedVersion:
         """Return a version that is served; 0 is the newest. Raises UnknownModelError."""
@@ -129,13 +131,23 @@ class Repository:
                 if states.get(version.number, VersionState("")).state != "READY":
                     states[version.number] = VersionState("LOADING")
                 began = time.monotonic()
-                served = self._open_version(entry, version)
+                with self._seen_loading(f"model {entry.name} version {version.number}"):
+                    served = self._open_version(entry, version)
                 undo.callback(served.close)
                 opened.append(served)
                 took_s = time.monotonic() - began
                 log.info("model %s version %d loaded in %.2f s", entry.name, version.number, took_s)
             undo.pop_all()
             return opened
+
+    @contextmanager
+    def _seen_loading(self, what: str) -> Iterator[None]:
+        """Let others see what is being opened, so that they can tell slow from hung."""
+        self.loading, self.loads = what, self.loads + 1
+        try:
+            yield
+        finally:
+            self.loading, self.loads = "", self.loads + 1
 
     def _tell_failure(self, model: str, reason: str) -> None:
         """Note why a model is not there, or not as its files say now; what is served stays."""

@@ -10,6 +10,7 @@ from typing import Any
 from edgert.execute.engine import BufferSet, Completed, Lane
 from edgert.inference.feed import Feed
 from edgert.inference.fill import RequestFiller
+from edgert.pipeline.loaded_model import Flights
 
 
 class RequestPort:
@@ -31,6 +32,7 @@ class RequestPort:
         self._feed = feed
         self._index = index
         self._fillers = fillers
+        self.flights = {id(lane): Flights() for lane in lanes}
         self._thread = 0  # that completes a batch just now
 
     @property
@@ -40,11 +42,13 @@ class RequestPort:
 
     def submit(self, lane: Lane, buffers: BufferSet, waiting: list[Any]) -> None:
         """Start a batch."""
+        self.flights[id(lane)].begun += 1
         lane.submit(buffers, partial(self._fill, self._fillers[id(lane)], waiting), waiting)
 
     def complete(self, lane: Lane, completed: Completed) -> None:
         """Answer the requests of a batch and free its buffers."""
         batch: Any = completed.tag
+        self.flights[id(lane)].ended += 1
         self._thread = threading.get_ident()
         try:
             self._feed.done(self._index, batch, completed)

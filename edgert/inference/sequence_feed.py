@@ -86,7 +86,7 @@ class SequenceFeed:
 
     def drop_all(self, error: EdgertError) -> None:
         """Answer those that wait with an error, and end all sequences."""
-        self._sequences.drop_all(error, time.monotonic_ns())
+        self._sequences.drop_all(error)
 
     def _part(self, turn: Turn) -> Part:
         if turn.is_start or turn.sequence.state is None:

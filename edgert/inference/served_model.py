@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -20,7 +20,8 @@ from edgert.inference.fill import Part, RequestFiller
 from edgert.inference.request_port import RequestPort
 from edgert.inference.signature import Signature
 from edgert.models.model_config import ModelConfig
-from edgert.pipeline.warm_up import warm_up
+from edgert.pipeline.progress import Pulse
+from edgert.pipeline.warm_up import WARM_UP_TIMEOUT_S, warm_up
 from edgert.schedule.queued import Queued
 from edgert.schedule.scheduler import Scheduler
 from edgert.serve.core import ModelStatistics
@@ -52,8 +53,8 @@ class ServedModel:
         self._scheduler = scheduler
         self._look = scheduler.wake if engine.is_driven else scheduler.look_now
         self._signature = Signature(name, config, hidden)
-        self._counts = Counts(name, version)
-        self._answers = Answers(name, version, config, self._signature, self._counts, self._ended)
+        self.counts = Counts(name, version)
+        self._answers = Answers(name, version, config, self._signature, self.counts, self._ended)
         self._feed = open_feed(self._answers)
         self._lanes: list[Lane] = []
         self._fillers: dict[int, RequestFiller] = {}
@@ -91,7 +92,7 @@ class ServedModel:
         try:
             fit = self._signature.check(request)
         except RequestError as error:
-            self._counts.failed(arrived_ns, error)
+            self.counts.failed(arrived_ns, error)
             raise
         self._enqueue(
             Queued(request, fit.rows, fit.key, request.priority, request.timeout_us * 1000, arrived_ns),
@@ -102,7 +103,18 @@ class ServedModel:
 
     def statistics(self) -> ModelStatistics:
         """Return counts."""
-        return self._counts.snapshot(pending=self._feed.waiting, sequences=self._feed.sequences)
+        return self.counts.snapshot(pending=self._feed.waiting, sequences=self._feed.sequences)
+
+    def pulses(self, hang_s: float) -> Iterator[Pulse]:
+        """Yield the pulse of each lane, and of the requests that wait for one."""
+        title = f"served model {self.name} version {self.version}"
+        flights = [own for port in self._ports for own in port.flights.values()]
+        limit_s = max(hang_s, WARM_UP_TIMEOUT_S)
+        for number, own in enumerate(flights, 1):
+            part = f"lane {number} of {title}"
+            yield Pulse(part, own.ended, is_idle=own.begun == own.ended, limit_s=limit_s)
+        begun = sum(own.begun for own in flights)
+        yield Pulse(f"the queue of {title}", begun, is_idle=not self._feed.waiting, limit_s=limit_s)
 
     @property
     def is_idle(self) -> bool:
@@ -145,7 +157,7 @@ class ServedModel:
                 self._open -= 1
             if self._is_refusing:
                 raise ClosedError(f"Model '{self.name}' takes no more requests.") from error
-            self._counts.failed(queued.arrived_ns, error)
+            self.counts.failed(queued.arrived_ns, error)
             raise
 
     def _ended(self, queued: Queued, response: InferResponse) -> None:

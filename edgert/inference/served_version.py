@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from edgert.frames.request import InferRequest
+from edgert.inference.counts import Counts
 from edgert.models.model_config import ModelConfig
+from edgert.pipeline.progress import Pulse
 from edgert.serve.core import ModelStatistics
 
 
@@ -15,6 +18,7 @@ class ServedVersion(Protocol):
     name: str
     version: int
     config: ModelConfig  # complete
+    counts: Counts
 
     @property
     def is_idle(self) -> bool:
@@ -30,6 +34,9 @@ class ServedVersion(Protocol):
 
     def statistics(self) -> ModelStatistics:
         """Return what it did since it was loaded."""
+
+    def pulses(self, hang_s: float) -> Iterable[Pulse]:
+        """Return how far its lanes and queue have come."""
 
     def refuse(self) -> None:
         """Take no more requests; those that wait are still answered."""

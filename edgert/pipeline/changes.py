@@ -21,6 +21,7 @@ class Changes:
         self._file = file
         self._assembly = assembly
         self._stop = stop
+        self.reload_served: Callable[[], None] = lambda: None  # what requests use; failures are logged there
 
     def follow(self, file: PipelineFile) -> None:
         """Go on with the file as it was read again; only `store` and `models` may differ."""
@@ -51,6 +52,7 @@ class Changes:
             ModelError: some could not be loaded; each has been logged.
         """
         failures: dict[str, EdgertError] = {}
+        self.reload_served()
         for model in self._file.model_names:
             try:
                 self.load(model)

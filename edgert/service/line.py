@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from typing import Any, Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -22,6 +23,9 @@ from edgert.pipeline.overview import Overview
 from edgert.pipeline.progress import Pulse
 from edgert.pipeline.running_source import STOP_TIMEOUT_S
 from edgert.service.announcements import Announcements
+
+if TYPE_CHECKING:
+    from edgert.service.serving import Serving
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,7 @@ class Line:
         self._is_born = False
         self._gone: tuple[Iterable[str], Iterable[str]] = ((), ())
         self._undo = ExitStack()
+        self._serving: Serving | None = None
         self.device_name: DeviceName = "host"
         self.assembly = Assembly(file, boot=os.urandom(8).hex(), observer=self)
         self.changes = Changes(file, self.assembly, lambda: put("stop"))
@@ -70,10 +75,16 @@ class Line:
         undo.callback(self._forget)
         self.announcements.state("init")
         self.assembly.open_line(undo)
-        self._open_http(undo)
+        self._open_front(undo)
         self.assembly.open_sources(undo)
         undo.callback(self.assembly.models.close, self.file.options.service.drain_s)
         self._is_open = True
+
+    def load_models(self) -> None:
+        """Load what frames and requests need. Raises EdgertError."""
+        self.assembly.load_models()
+        if self._serving is not None:
+            self._serving.begin()
 
     def begin(self) -> None:
         """Let frames in, and say so. The models are loaded."""
@@ -90,6 +101,8 @@ class Line:
         """Take no more frames and let those admitted finish; False if some were dropped."""
         self._is_stopping = True
         self.announcements.state("draining")
+        if self._serving is not None:
+            self._serving.stop()
         drain_s = self.file.options.service.drain_s
         is_drained = self.assembly.drain(drain_s)
         if not is_drained:
@@ -142,11 +155,16 @@ class Line:
 
     def pulses(self) -> Iterable[Pulse]:
         """Return how far its parts have come. After `begin`."""
-        return self.assembly.pulses()
+        served = self._serving.pulses(self.hang_s) if self._serving else ()
+        return chain(self.assembly.pulses(), served)
 
     def loading(self) -> Pulse:
         """Return how far loading has come."""
-        what, loads = (self.assembly.models.loading, self.assembly.models.loads) if self._is_open else ("", 0)
+        loaders = (
+            [loader for loader in (self.assembly.models, self._serving) if loader] if self._is_open else []
+        )
+        what = next((loader.loading for loader in loaders if loader.loading), "")
+        loads = sum(loader.loads for loader in loaders)
         limit_s = self.file.options.service.load_s
         return Pulse(f"loading {what}", loads, is_idle=not what, limit_s=limit_s)
 
@@ -190,15 +208,36 @@ class Line:
         tree: dict[str, Any] = msgspec.to_builtins(self.assembly.allocations())
         return tree
 
-    def _open_http(self, undo: ExitStack) -> None:
-        http = self.file.options.http
-        if http is None:
-            return
-        from edgert.serve.health import HttpServer  # 15 ms and 2 MB that most boards need not pay
+    def _open_front(self, undo: ExitStack) -> None:
+        http, serve = self.file.options.http, self.file.options.serve
+        if serve is not None:
+            from edgert.service.serving import Serving  # with asyncio, for those that want it
 
-        server = HttpServer(http.host, http.port, self, control=http.control)
-        log.info("http: health and metrics at %s", server.open())
-        undo.callback(server.close)
+            self._serving = Serving(self.file, serve, self.assembly, self)
+            self.changes.reload_served = self._serving.reload
+            self._serving.open(undo, self._pages())
+        elif http is not None:
+            from edgert.serve.health import HttpServer  # 15 ms and 2 MB that most boards need not pay
+
+            server = HttpServer(http.host, http.port, self, control=http.control)
+            log.info("http: health and metrics at %s", server.open())
+            undo.callback(server.close)
+
+    def _pages(self) -> Mapping[str, Callable[[], tuple[bytes, str]]]:
+        """Return what is shown beside what the Inference Server has."""
+
+        def metrics() -> tuple[bytes, str]:
+            from edgert.serve.metrics import (  # its client costs 3 MB until it is asked for
+                CONTENT_TYPE,
+                render,
+            )
+
+            return render(self.report()), CONTENT_TYPE
+
+        def allocations() -> tuple[bytes, str]:
+            return msgspec.json.encode(self.allocations()), "application/json"
+
+        return {"/metrics": metrics, "/v1/allocations": allocations}
 
     def _forget(self) -> None:
         self.announcements.forget(*self._gone)

@@ -112,7 +112,7 @@ class Service:
     def _load_models(self, line: Line) -> bool:
         """Load on another thread, so that a stop is heard; an engine may take minutes."""
         failures: list[EdgertError] = []
-        self._in_background(lambda: _kept(line.assembly.load_models, failures))
+        self._in_background(lambda: _kept(line.load_models, failures))
         later: list[Event] = []
         while (event := self._next_event(None)) != "done":
             if event == "stop":

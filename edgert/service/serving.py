@@ -1,0 +1,175 @@
+"""The Inference Server's front of one pipeline file: its core, and where it listens."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Protocol
+
+import msgspec
+
+from edgert.errors import EdgertError
+from edgert.inference.core import Core
+from edgert.inference.follower import Follower
+from edgert.inference.open_version import Opener
+from edgert.inference.override import Overrides
+from edgert.inference.repository import Repository
+from edgert.pipeline.assembly import Assembly
+from edgert.pipeline.file import PipelineFile
+from edgert.pipeline.progress import Pulse
+from edgert.publish.credentials import find_secret, read_secret
+from edgert.serve.front import Front, NetworkFront
+from edgert.serve.gate import Gate
+from edgert.serve.options import ServeOptions, TlsOptions
+from edgert.serve.shared_memory import SharedMemory
+
+log = logging.getLogger(__name__)
+
+Pages = Mapping[str, Callable[[], tuple[bytes, str]]]
+
+
+class Frames(Protocol):
+    """The part of a line that runs cameras' frames through the same models."""
+
+    def is_ready(self) -> bool:
+        """Say whether its models are loaded and nothing stops."""
+
+    def load(self, model: str) -> None:
+        """Load a model for frames."""
+
+    def unload(self, model: str) -> None:
+        """Unload a model for frames."""
+
+
+class LineCore(Core):
+    """A Core beside the pipeline's own models: ready when they are, and control reaches both."""
+
+    frames: Frames
+    frame_models: tuple[str, ...] = ()
+
+    def is_ready(self) -> bool:
+        """Every model is there, of requests and of frames."""
+        return super().is_ready() and self.frames.is_ready()
+
+    def load(
+        self, model: str, config_json: str | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Load a model for requests, and again for frames if they use it. Raises as Core does."""
+        super().load(model, config_json, files)
+        if model in self.frame_models:
+            self.frames.load(model)
+
+    def unload(self, model: str, *, with_dependents: bool = False) -> None:
+        """Unload a model for requests, and for frames if they use it. Raises as Core does."""
+        super().unload(model, with_dependents=with_dependents)
+        if model in self.frame_models:
+            self.frames.unload(model)
+
+
+class Serving:
+    """Opened before models are loaded, so that clients hear that they are not ready yet."""
+
+    def __init__(self, file: PipelineFile, options: ServeOptions, assembly: Assembly, frames: Frames) -> None:
+        self._file = file
+        self._options = _resolved(file, options)
+        self._assembly = assembly
+        opener = Opener(assembly.device, assembly.pipeline.scheduler, assembly.engines.load, self._infer)
+        self._repository = Repository(opener.open)
+        self.core = LineCore(file.store, options, self._repository, Overrides())
+        self.core.frames, self.core.frame_models = frames, file.model_names
+        self._follower: Follower | None = None
+
+    def open(self, undo: ExitStack, pages: Pages) -> None:
+        """Listen. Raises ConfigError if an address cannot be had or a certificate not be read."""
+        undo.callback(self.core.close)
+        token = self._token()
+        front = Front(lambda: self._fronts(pages, token))
+        for address in front.open():
+            log.info("serve: %s", address)
+        undo.callback(front.close, self._file.options.service.drain_s)
+
+    def begin(self) -> None:
+        """Load the models that are to be served. Raises EdgertError where `exit_on_error` says so."""
+        if self._options.mode != "poll":
+            self.core.begin(self.core.named_at_start())
+            return
+        follower = Follower(self._file.store, self.core, self._options.poll_s)
+        for model in self.core.begin(follower.begin()):
+            follower.failed(model)
+        self._follower = follower
+        follower.start()
+
+    def stop(self) -> None:
+        """Be no longer ready, and take no more requests."""
+        self.core.stop()
+        if self._follower is not None:
+            self._follower.stop()
+
+    def reload(self) -> None:
+        """Load what the store has now of every model that is served; one that cannot be stays as it was."""
+        for model in sorted({served.name for served in self._repository.versions()}):
+            try:
+                self.core.reload(model)
+            except EdgertError as error:
+                log.error("model %s is not reloaded, what was loaded goes on: %s", model, error)  # noqa: TRY400
+
+    @property
+    def loading(self) -> str:
+        """What is being opened just now; empty if nothing is."""
+        return self._repository.loading
+
+    @property
+    def loads(self) -> int:
+        """How many openings began or ended."""
+        return self._repository.loads
+
+    def pulses(self, hang_s: float) -> Iterator[Pulse]:
+        """Yield how far the lanes of served models have come."""
+        for served in self._repository.versions():
+            yield from served.pulses(hang_s)
+
+    def _infer(self, request: object) -> None:
+        self.core.infer(request)  # type: ignore[arg-type]  # the core is made after who asks it
+
+    def _fronts(self, pages: Pages, token: str) -> list[NetworkFront]:
+        options, http = self._options, self._file.options.http
+        gate = Gate(options.limits.requests)
+        regions = SharedMemory(self._assembly.device.copies) if options.shared_memory else None
+        fronts: list[NetworkFront] = []
+        if http is not None:
+            from edgert.serve.http.server import HttpFront  # with httptools, which only a server needs
+
+            fronts.append(
+                HttpFront(
+                    http.host,
+                    http.port,
+                    self.core,
+                    options,
+                    http.control,
+                    pages,
+                    regions=regions,
+                    gate=gate,
+                    token=token,
+                )
+            )
+        return fronts
+
+    def _token(self) -> str:
+        if not self._options.token:
+            return ""
+        return read_secret(self._options.token, self._file.document.resolve, key="serve.token").reveal()
+
+
+def _resolved(file: PipelineFile, options: ServeOptions) -> ServeOptions:
+    """Return the options with the places of their files as paths. Raises ConfigError."""
+    tls = options.tls
+    if tls is None:
+        return options
+
+    def path(place: str) -> str:
+        return str(find_secret(place, file.document.resolve, os.environ)) if place else ""
+
+    made = TlsOptions(certificate=path(tls.certificate), key=path(tls.key), client_ca=path(tls.client_ca))
+    return msgspec.structs.replace(options, tls=made)
