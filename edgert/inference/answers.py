@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from edgert.errors import DeviceLostError, EdgertError, ModelError
 from edgert.execute.engine import Completed
+from edgert.execute.python_buffers import OnPart, PythonBufferSet
 from edgert.frames.request import InferResponse
 from edgert.frames.result import Array
 from edgert.inference.counts import BatchTimes, Counts
@@ -17,6 +18,8 @@ from edgert.models.model_config import ModelConfig
 from edgert.schedule.queued import Queued
 
 log = logging.getLogger(__name__)
+
+GivePart = Callable[[Queued, Mapping[str, Array], int, int], None]
 
 
 class Answers:
@@ -57,16 +60,22 @@ class Answers:
             error = completed.error
         times = _times(completed)
         self._counts.batch(sum(queued.rows for queued in batch), times)
+        each = completed.buffers.answers if isinstance(completed.buffers, PythonBufferSet) else None
         if error is not None:
             self._fail_all(batch, error)
         elif self._is_decoupled:
             self._end_all(batch, times)
+        elif each is not None:
+            self._answer_each(batch, each, times)
         else:
             self._answer_all(batch, starts or _starts(batch), outputs, times)
 
-    def give_part(self, queued: Queued, index: int, outputs: Mapping[str, Array], infer_ns: int) -> None:
-        """Hand on one response of a decoupled model."""
-        self._counts.part(index, infer_ns, 0)
+    def part_sender(self, queued: Queued) -> OnPart | None:
+        """Return what takes the responses of a decoupled model to a request as they come."""
+        return PartSender(self._give_part, queued) if self._is_decoupled else None
+
+    def _give_part(self, queued: Queued, outputs: Mapping[str, Array], index: int, took_ns: int) -> None:
+        self._counts.part(index, took_ns, 0)
         response = self._response(queued, outputs)
         response.is_final = False
         self._hand_over(queued, response)
@@ -102,6 +111,17 @@ class Answers:
             own = {name: array[start:end] for name, array in outputs.items()} if self._is_batched else outputs
             self._finish(queued, self._response(queued, own))
 
+    def _answer_each(
+        self, batch: Sequence[Queued], answers: Sequence[Mapping[str, Array] | EdgertError], times: BatchTimes
+    ) -> None:
+        """Answer requests that the model has answered one by one."""
+        for queued, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, EdgertError):
+                self.fail(queued, answer)
+            else:
+                self._counts.answered(queued.rows, queued.arrived_ns, times)
+                self._finish(queued, self._response(queued, answer))
+
     def _response(self, queued: Queued, outputs: Mapping[str, Array]) -> InferResponse:
         request = queued.request
         wanted = {
@@ -126,6 +146,22 @@ class Answers:
             queued.request.responder.respond(response)
         except Exception:  # a front that fails must not take the lanes with it
             log.exception("model %s: a response could not be handed over", self._model)
+
+
+class PartSender:
+    """Counts and times the responses of one request. On the lane's thread."""
+
+    def __init__(self, give: GivePart, queued: Queued) -> None:
+        self._give = give
+        self._queued = queued
+        self._index = 0
+        self._since_ns = time.monotonic_ns()
+
+    def __call__(self, outputs: Mapping[str, Array]) -> None:
+        """Hand on one response."""
+        now_ns = time.monotonic_ns()
+        self._give(self._queued, outputs, self._index, now_ns - self._since_ns)
+        self._index, self._since_ns = self._index + 1, now_ns
 
 
 def _starts(batch: Sequence[Queued]) -> list[int]:

@@ -19,7 +19,8 @@ from edgert.inference.open_version import hidden_inputs
 from edgert.inference.override import Overrides
 from edgert.inference.repository import Repository
 from edgert.inference.served_version import ServedVersion
-from edgert.models.model_config import ModelConfig, TensorConfig
+from edgert.models.ensemble_checks import check_ensemble_models
+from edgert.models.model_config import Ensemble, ModelConfig, TensorConfig
 from edgert.models.store import ModelEntry, ModelStore
 from edgert.serve.core import IndexEntry, ModelMetadata, ModelStatistics, TensorMetadata
 from edgert.serve.datatypes import DATATYPE_OF_DTYPE
@@ -204,12 +205,21 @@ class Core:
             return
         try:
             entry = self._entry(model)
-            for step in entry.config.ensemble.steps if entry.config.ensemble else ():
-                self._load_with_steps(step.model, is_again=False, above=(*above, model))
+            if entry.config.ensemble is not None:
+                self._load_steps(entry.config, entry.config.ensemble, (*above, model))
         except EdgertError as error:
             self._repository.fail(model, str(error))
             raise
         self._repository.load(entry)
+
+    def _load_steps(self, config: ModelConfig, ensemble: Ensemble, above: tuple[str, ...]) -> None:
+        """Load an ensemble's models that are not served yet, and hold it against them. Raises EdgertError."""
+        for step in ensemble.steps:
+            self._load_with_steps(step.model, is_again=False, above=above)
+        served = {
+            step.model: self._repository.get(step.model, max(step.version, 0)) for step in ensemble.steps
+        }
+        check_ensemble_models(config, {name: own.config for name, own in served.items()})
 
     def _entry(self, model: str) -> ModelEntry:
         return self._overrides.entry(self._store, model)

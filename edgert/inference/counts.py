@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
+from typing import Literal
 
 import msgspec
 
 from edgert.errors import CancelledError, EdgertError, RequestError, UnavailableError
+from edgert.inference.samples import Histogram, Summaries
 from edgert.serve.core import BatchStatistics, ModelStatistics, ResponseStatistics
+from edgert.serve.sampled import SampledStatistics
 
 
 class BatchTimes(msgspec.Struct, frozen=True, gc=False):
@@ -23,10 +27,15 @@ class BatchTimes(msgspec.Struct, frozen=True, gc=False):
 class Counts:
     """Adds up what requests and batches took. Any thread."""
 
-    def __init__(self, model: str, version: int) -> None:
+    def __init__(
+        self, model: str, version: int, metrics: Collection[Literal["summaries", "histograms"]] = ()
+    ) -> None:
+        """`metrics` are those of `[serve]`: what to keep beside the counts."""
         self._lock = threading.Lock()
         self._statistics = ModelStatistics(model, str(version))
         self._batches: dict[int, BatchStatistics] = {}
+        self._summaries = Summaries() if "summaries" in metrics else None
+        self._first_response = Histogram() if "histograms" in metrics else None
 
     def batch(self, rows: int, times: BatchTimes) -> None:
         """Count a batch that ran."""
@@ -45,11 +54,15 @@ class Counts:
         with self._lock:
             self._statistics.inference_count += rows
             sums = self._statistics.inference_stats
-            sums.success.add(time.monotonic_ns() - arrived_mono_ns)
-            sums.queue.add(times.started_mono_ns - arrived_mono_ns)
+            took_ns, queue_ns = time.monotonic_ns() - arrived_mono_ns, times.started_mono_ns - arrived_mono_ns
+            sums.success.add(took_ns)
+            sums.queue.add(queue_ns)
             sums.compute_input.add(times.input_ns)
             sums.compute_infer.add(times.infer_ns)
             sums.compute_output.add(times.output_ns)
+            if self._summaries is not None:
+                self._summaries.requests.add(took_ns)
+                self._summaries.batches.add(queue_ns, times.input_ns, times.infer_ns, times.output_ns)
 
     def failed(self, arrived_mono_ns: int, error: EdgertError) -> None:
         """Count a request that got an error."""
@@ -62,17 +75,28 @@ class Counts:
         """Count a request that the cache answered."""
         with self._lock:
             sums = self._statistics.inference_stats
-            sums.success.add(time.monotonic_ns() - arrived_mono_ns)
+            took_ns = time.monotonic_ns() - arrived_mono_ns
+            sums.success.add(took_ns)
             sums.cache_hit.add(lookup_ns)
+            if self._summaries is not None:
+                self._summaries.requests.add(took_ns)
+                self._summaries.hits.add(lookup_ns)
 
     def missed(self, took_ns: int) -> None:
         """Count a request that the cache did not answer, and what it took to look and to keep the answer."""
         with self._lock:
             self._statistics.inference_stats.cache_miss.add(took_ns)
+            if self._summaries is not None:
+                self._summaries.misses.add(took_ns)
 
-    def part(self, index: int, infer_ns: int, output_ns: int) -> None:
-        """Count the response of a decoupled model that came `index`-th for its request."""
+    def part(self, index: int, infer_ns: int, output_ns: int, arrived_mono_ns: int = 0) -> None:
+        """Count the response of a decoupled model that came `index`-th, from 0, for its request.
+
+        Without the time of the request's arrival it is in no histogram.
+        """
         with self._lock:
+            if index == 0 and arrived_mono_ns and self._first_response is not None:
+                self._first_response.add(time.monotonic_ns() - arrived_mono_ns)
             response = self._response(index)
             response.compute_infer.add(infer_ns)
             response.compute_output.add(output_ns)
@@ -84,16 +108,25 @@ class Counts:
             self._response(index).empty_response.add(0)
 
     def snapshot(self, pending: int = 0, sequences: int = 0) -> ModelStatistics:
-        """Return a copy."""
+        """Return a copy; SampledStatistics where metrics beside the counts are kept."""
         with self._lock:
             kept = msgspec.convert(msgspec.to_builtins(self._statistics), ModelStatistics)
             batches = msgspec.convert(
                 msgspec.to_builtins([self._batches[size] for size in sorted(self._batches)]),
                 list[BatchStatistics],
             )
+            if self._summaries is not None or self._first_response is not None:
+                kept = self._sampled(kept)
         kept.batch_stats = batches
         kept.pending, kept.sequences = pending, sequences
         return kept
+
+    def _sampled(self, statistics: ModelStatistics) -> SampledStatistics:
+        return SampledStatistics(
+            **msgspec.structs.asdict(statistics),
+            quantiles_ns=self._summaries.quantiles_ns() if self._summaries else None,
+            first_response_ms=self._first_response.counts() if self._first_response else None,
+        )
 
     def _response(self, index: int) -> ResponseStatistics:
         return self._statistics.response_stats.setdefault(str(index), ResponseStatistics())

@@ -75,7 +75,10 @@ class QueueFeed:
 
     def parts(self, batch: Sequence[Queued]) -> list[Part]:
         """Return the requests' own inputs."""
-        return [Part(queued.request.inputs, queued.rows) for queued in batch]
+        return [
+            Part(queued.request.inputs, queued.rows, queued.request, self._answers.part_sender(queued))
+            for queued in batch
+        ]
 
     def done(self, index: int, batch: Sequence[Queued], completed: Completed) -> None:
         """Answer every request, one behind the other."""

@@ -13,6 +13,9 @@ import numpy as np
 from edgert.device.memory import Buffer, MemoryKind
 from edgert.device.opened import OpenDevice
 from edgert.execute.engine import BufferSet, DeviceTensor
+from edgert.execute.python_buffers import OnPart, PythonBufferSet
+from edgert.execute.python_model import Asked
+from edgert.frames.request import InferRequest
 from edgert.frames.result import Array
 from edgert.models.model_config import ModelConfig
 from edgert.stats import CopyCounts
@@ -26,6 +29,8 @@ class Part(msgspec.Struct, frozen=True, gc=False):
 
     inputs: Inputs
     rows: int
+    request: InferRequest | None = None  # None: of a warm-up, or of a slot without a request
+    on_part: OnPart | None = None  # takes the responses of a decoupled model as they come
 
 
 class RequestFiller(Protocol):
@@ -74,6 +79,24 @@ class HostRequestFiller:
 
     def close(self) -> None:
         """Do nothing: the arrays are the lane's."""
+
+
+class PythonRequestFiller:
+    """Hands a model in Python the requests' own arrays."""
+
+    def __init__(self, copies: CopyCounts) -> None:
+        self._copies = copies
+
+    def fill(self, parts: Sequence[Part], buffers: BufferSet) -> None:
+        """Copy only where the model wants one batch and several requests are in it."""
+        assert isinstance(buffers, PythonBufferSet)  # noqa: S101 - a model in Python has these
+        copied = buffers.take([Asked(part.inputs, part.request) for part in parts])
+        buffers.on_part = parts[0].on_part
+        if copied:
+            self._copies.add("host_to_host", copied)
+
+    def close(self) -> None:
+        """Do nothing: the arrays are the requests' or the lane's."""
 
 
 class DeviceRequestFiller:

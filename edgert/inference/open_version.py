@@ -14,10 +14,20 @@ from edgert.device.opened import OpenDevice
 from edgert.execute.engine import Engine
 from edgert.frames.request import InferRequest
 from edgert.inference.answers import Answers
+from edgert.inference.cached_version import CachedVersion
 from edgert.inference.ensemble import ServedEnsemble
 from edgert.inference.feed import Feed, QueueFeed
-from edgert.inference.fill import DeviceRequestFiller, EngineShapes, HostRequestFiller, RequestFiller
+from edgert.inference.fill import (
+    DeviceRequestFiller,
+    EngineShapes,
+    HostRequestFiller,
+    PythonRequestFiller,
+    RequestFiller,
+)
+from edgert.inference.limits import Limits, is_limited
+from edgert.inference.response_cache import ResponseCache
 from edgert.inference.sequence_feed import SequenceFeed
+from edgert.inference.served_lanes import ServedLanes
 from edgert.inference.served_model import ServedModel
 from edgert.inference.served_version import ServedVersion
 from edgert.inference.warmup import run_warmups
@@ -29,6 +39,7 @@ from edgert.pipeline.open_model import lane_options_of
 from edgert.pipeline.shared_engines import LoadEngine
 from edgert.schedule.batcher import BatchPolicy
 from edgert.schedule.queued import OnDrop, QueueLimits
+from edgert.schedule.rate_limiter import RateLimiter
 from edgert.schedule.request_queue import RequestQueue
 from edgert.schedule.scheduler import Scheduler
 from edgert.schedule.sequence import SequencePolicy
@@ -44,8 +55,12 @@ class Opener:
         scheduler: Scheduler,
         load: LoadEngine,
         infer: Callable[[InferRequest], None],
+        cache: ResponseCache | None = None,
+        limiter: RateLimiter | None = None,
     ) -> None:
         """`infer` is where an ensemble sends the requests of its steps."""
+        self._cache = cache
+        self._limiter = limiter
         self._device = device
         self._load = load
         self._scheduler = scheduler
@@ -56,30 +71,32 @@ class Opener:
         if entry.config.ensemble is not None:
             return ServedEnsemble(entry.name, version.number, _named(entry.config, entry.name), self._infer)
         plan = plan_model(entry, {}, entry.settings.path)
+        title = f"model {entry.name}/{version.number}"
         with ExitStack() as undo:
             engine = self._load(plan, version, self._device, _threads(plan.lanes))
+            lanes = ServedLanes(engine, self._scheduler, title)
             closing = undo.enter_context(ExitStack())
-            closing.callback(engine.close)
+            closing.callback(lanes.close)
             config = self._completed(plan, engine)
-            served = ServedModel(
-                entry.name,
-                version.number,
-                config,
-                engine,
-                self._scheduler,
-                partial(_open_feed, config, entry.folder, plan.lanes),
-                hidden_inputs(config),
-            )
+            open_feed = partial(_open_feed, config, entry.folder, plan.lanes)
+            served = ServedModel(entry.name, version.number, config, lanes, open_feed, hidden_inputs(config))
             closing.pop_all()
             undo.callback(served.close)
             with self._device.driver.current():
-                served.open_lanes(
-                    plan.lanes, lane_options_of(plan), partial(self._open_filler, config, engine, served)
-                )
-            served.begin()
+                open_filler = partial(self._open_filler, config, engine, title)
+                lanes.open(plan.lanes, config, lane_options_of(plan), open_filler)
+            lanes.begin(served.feed, self._limits(title, config))
             run_warmups(served, entry.folder, plan.lanes)
             undo.pop_all()
-            return served
+            return self._cached(served)
+
+    def _cached(self, served: ServedModel) -> ServedVersion:
+        config = served.config
+        is_cached = config.uses_response_cache and not config.is_decoupled and self._cache is not None
+        return CachedVersion(served, self._cache) if is_cached and self._cache else served
+
+    def _limits(self, title: str, config: ModelConfig) -> Limits | None:
+        return Limits(self._limiter, title, config) if self._limiter and is_limited(config) else None
 
     @staticmethod
     def _completed(plan: ModelPlan, engine: Engine) -> ModelConfig:
@@ -87,12 +104,13 @@ class Opener:
         config = complete(plan.entry.config, info.inputs, info.outputs, info.batches, info.runtime)
         return _named(config, plan.entry.name)
 
-    def _open_filler(self, config: ModelConfig, engine: Engine, served: ServedModel) -> RequestFiller:
+    def _open_filler(self, config: ModelConfig, engine: Engine, title: str) -> RequestFiller:
+        if engine.info.runtime == "python":
+            return PythonRequestFiller(self._device.copies)
         shapes = EngineShapes(config)
         if not engine.is_driven:
             return HostRequestFiller(shapes, self._device.copies)
-        owner = self._device.owner_of(f"model {served.name}/{served.version}")
-        return DeviceRequestFiller(shapes, self._device, owner)
+        return DeviceRequestFiller(shapes, self._device, self._device.owner_of(title))
 
 
 def hidden_inputs(config: ModelConfig) -> frozenset[str]:

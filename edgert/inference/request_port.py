@@ -11,6 +11,8 @@ from edgert.execute.engine import BufferSet, Completed, Lane
 from edgert.inference.feed import Feed
 from edgert.inference.fill import RequestFiller
 from edgert.pipeline.loaded_model import Flights
+from edgert.schedule.limited_queue import LimitedQueue
+from edgert.schedule.scheduler import BatchQueue
 
 
 class RequestPort:
@@ -20,13 +22,14 @@ class RequestPort:
         self,
         feed: Feed,
         index: int,
+        batcher: BatchQueue,
         lanes: Sequence[Lane],
         fillers: Mapping[int, RequestFiller],
         *,
         is_driven: bool,
     ) -> None:
-        """`fillers` are by the lanes' ids."""
-        self.batcher = feed.queues[index]
+        """`batcher` is what these lanes see of that queue; `fillers` are by the lanes' ids."""
+        self.batcher = batcher
         self.lanes = lanes
         self.is_driven = is_driven
         self._feed = feed
@@ -53,6 +56,8 @@ class RequestPort:
         try:
             self._feed.done(self._index, batch, completed)
             lane.release(completed.buffers)
+            if isinstance(self.batcher, LimitedQueue):
+                self.batcher.done()
         finally:
             self._thread = 0
 

@@ -92,7 +92,9 @@ class SequenceFeed:
         if turn.is_start or turn.sequence.state is None:
             turn.sequence.state = dict(self._initial)
         controls = {name: self._told(control, turn) for name, control in self._controls}
-        return Part({**turn.queued.request.inputs, **controls, **turn.sequence.state}, 1)
+        request = turn.queued.request
+        inputs = {**request.inputs, **controls, **turn.sequence.state}
+        return Part(inputs, 1, request, self._answers.part_sender(turn.queued))
 
     def _empty(self, model: Turn) -> Part:
         inputs = {name: np.zeros_like(array) for name, array in model.queued.request.inputs.items()}

@@ -13,7 +13,7 @@ from edgert.frames.result import Array
 from edgert.inference.served_version import ServedVersion
 from edgert.models.files import confined
 from edgert.models.model_config import Warmup, WarmupInput
-from edgert.serve.datatypes import unpack_texts
+from edgert.serve.datatypes import host_dtype, unpack_texts
 
 FOLDER = "warmup"  # beside config.pbtxt
 TIMEOUT_S = 120.0
@@ -69,7 +69,7 @@ def _input(warmup: Warmup, own: WarmupInput, folder: Path) -> Array:
         texts = np.empty(shape, object)
         texts.fill(b"")
         return texts
-    dtype = _host_dtype(own.dtype)
+    dtype = host_dtype(own.dtype)
     if own.kind == "zero":
         return np.zeros(shape, dtype)
     return _random(shape, dtype)
@@ -90,8 +90,4 @@ def _from_file(path: Path, own: WarmupInput, shape: tuple[int, ...]) -> Array:
     data = path.read_bytes()
     if own.dtype == "object":
         return unpack_texts(data, int(np.prod(shape))).reshape(shape)
-    return np.frombuffer(data, _host_dtype(own.dtype)).reshape(shape)
-
-
-def _host_dtype(dtype: str) -> np.dtype[np.generic]:
-    return np.dtype("uint16" if dtype == "bfloat16" else dtype)
+    return np.frombuffer(data, host_dtype(own.dtype)).reshape(shape)

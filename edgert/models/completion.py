@@ -11,8 +11,9 @@ import msgspec
 
 from edgert.models.config_checks import check_preferred
 from edgert.models.config_schema import problem
-from edgert.models.model_config import ModelConfig, TensorConfig
+from edgert.models.model_config import ModelConfig, SequenceBatching, TensorConfig
 from edgert.models.runtime import platform_of
+from edgert.models.sequence_checks import check_sequence_tensors
 from edgert.models.tensor_spec import TensorSpec
 
 # The Inference Server's own default-max-batch-size: for an engine with a variable batch axis and a
@@ -31,16 +32,18 @@ def complete(
 ) -> ModelConfig:
     """Return `config` with what it leaves out; the rest must fit the engine's tensors.
 
-    Every input is listed in the result. Outputs are all of the engine's, or those that `config`
-    names, if it names any. `batches`: the engine's first axes are a variable batch axis; then an
-    unstated `max_batch_size` becomes 4, or 0 if the stated dims include that axis. `runtime`, if
-    given, fills in platform and backend.
+    Every input is listed in the result, but a sequence's controls and states only if `config` names
+    them. Outputs are all of the engine's, or those that `config` names, if it names any. `batches`: the
+    engine's first axes are a variable batch axis; then an unstated `max_batch_size` becomes 4, or 0 if the
+    stated dims include that axis. `runtime`, if given, fills in platform and backend.
 
     Raises:
         ModelError: a tensor that the engine does not have, another dtype or shape, or batching that
             the engine cannot do.
     """
     max_batch_size = _max_batch_size(config, inputs, outputs, batches)
+    if runtime != "python":  # a model in Python is handed whatever is stated
+        check_sequence_tensors(config, inputs, outputs, max_batch_size)
     platform, backend = platform_of(runtime)
     stated = bool(config.platform or config.backend)
     completed = msgspec.structs.replace(
@@ -96,11 +99,21 @@ def _tensors(
             )
         completed.append(_tensor(config, path, tensor, by_name.pop(tensor.name), max_batch_size))
     if kind == "input" or not stated:
+        hidden = _hidden(config)
         completed += [
             TensorConfig(name=spec.name, dtype=spec.dtype, dims=_unbatched(spec, max_batch_size))
             for spec in by_name.values()
+            if (kind, spec.name) not in hidden
         ]
     return tuple(completed)
+
+
+def _hidden(config: ModelConfig) -> set[tuple[str, str]]:
+    """Return the tensors that clients neither send nor get, unless they are listed: a sequence's own."""
+    batching = config.sequence_batching or SequenceBatching()
+    controls = {("input", told.name) for told in batching.controls}
+    taken = {("input", state.input_name) for state in batching.states}
+    return controls | taken | {("output", state.output_name) for state in batching.states}
 
 
 def _tensor(

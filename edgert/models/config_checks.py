@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from edgert.models.config_schema import problem
+from edgert.models.config_schema import Locate, problem
+from edgert.models.ensemble_checks import check_ensemble
 from edgert.models.model_config import (
     DynamicBatching,
     InstanceGroup,
@@ -14,8 +15,8 @@ from edgert.models.model_config import (
     TensorConfig,
     VersionPolicy,
 )
-
-Locate = Callable[[str], str]  # a field's path -> where its file gives it
+from edgert.models.sequence_checks import check_sequence
+from edgert.models.warmup_checks import check_warmups
 
 
 def check_config(config: ModelConfig, locate: Locate, model: str = "") -> None:
@@ -32,7 +33,14 @@ def check_config(config: ModelConfig, locate: Locate, model: str = "") -> None:
     _check_capabilities(config, locate)
     if config.dynamic_batching is not None:
         _check_priorities(config.dynamic_batching, locate)
+        _check_ordering(config.dynamic_batching, locate)
     check_preferred(config, locate)
+    check_sequence(config, locate)
+    check_ensemble(config, locate, model)
+    check_warmups(config, locate)
+    if config.uses_response_cache and config.is_decoupled:
+        path = "response_cache"
+        raise problem(locate(path), path, "stands beside model_transaction_policy.decoupled")
 
 
 def check_preferred(config: ModelConfig, locate: Locate) -> None:
@@ -105,6 +113,10 @@ def _check_group(group: InstanceGroup, locate: Locate, path: str) -> None:
     _check_least(group.count, 1, locate, f"{path}.count")
     for gpu in group.gpus:
         _check_least(gpu, 0, locate, f"{path}.gpus")
+    for index, resource in enumerate(group.rate_limit.resources if group.rate_limit else ()):
+        place = f"{path}.rate_limiter.resources[{index}].name"
+        if not resource.name:
+            raise problem(locate(place), place, "not given, expected the resource's name")
     for index, device in enumerate(group.secondary_devices):
         _check_least(device.device_id, 0, locate, f"{path}.secondary_devices[{index}].device_id")
     if group.gpus and group.kind in ("KIND_CPU", "KIND_MODEL"):
@@ -130,3 +142,18 @@ def _check_priorities(batching: DynamicBatching, locate: Locate) -> None:
         raise problem(locate(path), path, f"found {default}, expected 1 to {levels}, the priority_levels")
     if default and not levels:
         raise problem(locate(path), path, f"found {default}, expected priority_levels beside it")
+    path = "dynamic_batching.priority_queue_policy"
+    for level in batching.priority_queue_policy if levels else ():
+        if not 1 <= level <= levels:
+            raise problem(
+                locate(path), path, f"found key {level}, expected 1 to {levels}, the priority_levels"
+            )
+
+
+def _check_ordering(batching: DynamicBatching, locate: Locate) -> None:
+    path = "dynamic_batching.preserve_ordering"
+    if batching.preserve_ordering and batching.priority_levels > 1:
+        raise problem(locate(path), path, f"stands beside {batching.priority_levels} priority_levels")
+    policies = (batching.default_queue_policy, *batching.priority_queue_policy.values())
+    if batching.preserve_ordering and any(policy.timeout_action == "DELAY" for policy in policies):
+        raise problem(locate(path), path, "stands beside timeout_action: DELAY, expected REJECT")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from edgert.errors import ModelError
-from edgert.models.config_schema import CHOICES, MESSAGES, Field, Fields, problem
+from edgert.models.config_schema import MESSAGES, Field, Fields, problem
 
 MAX_DEPTH = 32  # levels of messages; the library's own parser has no bound
 MAX_NAME = 200  # characters, so that no message is longer than a reader's patience
@@ -129,6 +129,7 @@ class Outline:
         field = (fields or {}).get(start.text)
         if field and fields:
             self._check_repetition(field, fields, path, seen)
+            seen[path] += field.label == "one"
             self.known.append(Place(path, field, start))
             self._lines.setdefault(path, start.line)
         self._value(field, path, seen, depth)
@@ -153,10 +154,10 @@ class Outline:
         where = f"{self.file}:{self._last.line}"
         if field.label == "one" and seen[path]:
             raise problem(where, path, "given again, expected once")
-        if seen and any(fields is MESSAGES[choice] for choice in CHOICES):
-            raise problem(where, path, f"stands beside another, expected only one of {', '.join(fields)}")
-        if field.label == "one":
-            seen[path] += 1
+        rivals = [name for name, other in fields.items() if field.choice and other.choice == field.choice]
+        parent = path.rpartition(".")[0]
+        if any(seen[f"{parent}.{name}".lstrip(".")] for name in rivals):
+            raise problem(where, path, f"stands beside another, expected only one of {', '.join(rivals)}")
 
     def _value(self, field: Field | None, path: str, seen: Counter[str], depth: int) -> None:
         has_colon = self._try(":")

@@ -22,7 +22,9 @@ class Family(msgspec.Struct, frozen=True):
 
 TENSORRT = Family("tensorrt_plan", "tensorrt", "model.plan", (".plan", ".engine", ".trt"))
 ONNX = Family("onnxruntime_onnx", "onnxruntime", "model.onnx", (".onnx", ".ort"))
+PYTHON = Family("", "python", "model.py", (".py",))
 NOOP = Family("", "", "", ())
+ENSEMBLE = "ensemble"  # the platform of what runs other models
 
 FAMILY_OF_RUNTIME = {
     "tensorrt": TENSORRT,
@@ -30,8 +32,11 @@ FAMILY_OF_RUNTIME = {
     "tensorrt_dispatch": TENSORRT,
     "tensorrt_rtx": TENSORRT,
     "onnxruntime": ONNX,
+    "python": PYTHON,
     "noop": NOOP,
 }
+_BY_PLATFORM = {family.platform: family for family in (TENSORRT, ONNX)}
+_BY_BACKEND = {family.backend: family for family in (TENSORRT, ONNX, PYTHON)}
 
 
 def runtime_of(config: ModelConfig, settings: Document, engine_file: Path | None = None) -> str:
@@ -71,15 +76,23 @@ def platform_of(runtime: str) -> tuple[str, str]:
     return family.platform, family.backend
 
 
+def family_of(config: ModelConfig) -> Family | None:
+    """Return the family that platform or backend names; None if they name none that is known."""
+    return _BY_PLATFORM.get(config.platform) or _BY_BACKEND.get(config.backend)
+
+
 def _runtime_of_platform(config: ModelConfig) -> str:
-    by_platform = {family.platform: family for family in (TENSORRT, ONNX)}
-    by_backend = {family.backend: family for family in (TENSORRT, ONNX)}
-    platform = by_platform.get(config.platform)
-    backend = by_backend.get(config.backend)
+    if config.platform == ENSEMBLE:
+        raise ModelError(
+            f"{config.file}: field platform: found {ENSEMBLE!r}, which has no engine: it answers requests "
+            "and is fed no frames"
+        )
+    platform = _BY_PLATFORM.get(config.platform)
+    backend = _BY_BACKEND.get(config.backend)
     if config.platform and not platform:
-        raise _unsupported(config, "platform", config.platform, list(by_platform))
+        raise _unsupported(config, "platform", config.platform, list(_BY_PLATFORM))
     if config.backend and not backend:
-        raise _unsupported(config, "backend", config.backend, list(by_backend))
+        raise _unsupported(config, "backend", config.backend, list(_BY_BACKEND))
     if platform and backend and platform is not backend:
         raise _unsupported(config, "backend", config.backend, [platform.backend])
     family = platform or backend

@@ -10,7 +10,8 @@ import msgspec
 
 from edgert.config import Document
 from edgert.errors import ConfigError, ModelError
-from edgert.models.config_pbtxt import Reading, read_config
+from edgert.models.config_pbtxt import read_config
+from edgert.models.config_tree import Reading
 from edgert.models.files import check_size, confined, is_file, list_folder, read_text
 from edgert.models.model_config import ModelConfig
 from edgert.models.runtime import FAMILY_OF_RUNTIME, ONNX, TENSORRT, Family, stated_runtime
@@ -152,7 +153,7 @@ class ModelStore:
         contents = _contents(folder)
         if not _is_model(contents):
             raise self._absent(name)
-        reading = Reading(ModelConfig(file=str(folder / CONFIG_FILE)))
+        reading = Reading(ModelConfig(file=str(folder / CONFIG_FILE), name=name))
         if CONFIG_FILE in contents:
             reading = read_config(confined(folder, CONFIG_FILE, folder, str(folder)), name)
         settings = Document(folder / SETTINGS_FILE, {})

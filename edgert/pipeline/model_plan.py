@@ -18,7 +18,7 @@ from edgert.device.opened import OpenDevice
 from edgert.errors import ConfigError, ModelError
 from edgert.execute.engine import EngineInfo
 from edgert.execute.options import EngineOptions
-from edgert.models.model_config import ModelConfig, TensorConfig
+from edgert.models.model_config import DynamicBatching, ModelConfig, QueuePolicy, TensorConfig
 from edgert.models.runtime import runtime_of, stated_runtime
 from edgert.models.store import ModelEntry, ModelVersion
 from edgert.models.tensor_spec import TensorSpec
@@ -113,21 +113,34 @@ class ModelPlan(msgspec.Struct, frozen=True):
 
 
 def _not_done(config: ModelConfig) -> list[str]:
-    """Return warnings about fields of config.pbtxt that are read and not followed yet."""
-    batching, groups = config.dynamic_batching, config.instance_groups
-    stated = {
-        "dynamic_batching.preserve_ordering": batching is not None and batching.preserve_ordering,
-        "dynamic_batching.priority_levels": batching is not None and batching.priority_levels > 0,
+    """Return warnings about fields of config.pbtxt that are read and not followed for frames."""
+    groups = config.instance_groups
+    never = {
         "instance_group.gpus": any(group.gpus for group in groups),
         "instance_group.profile": any(group.profile for group in groups),
         "instance_group.secondary_devices": any(group.secondary_devices for group in groups),
         "input.allow_ragged_batch": any(tensor.allow_ragged_batch for tensor in config.inputs),
     }
-    return [
-        f"{config.file}: field {name} is not followed by this version"
-        for name, is_stated in stated.items()
-        if is_stated
-    ]
+    told = "is not followed by this version"
+    found = [f"{config.file}: field {name} {told}" for name, is_stated in never.items() if is_stated]
+    told = "is followed for requests only, not for frames"
+    return found + [f"{config.file}: field {name} {told}" for name in _only_for_requests(config)]
+
+
+def _only_for_requests(config: ModelConfig) -> Iterator[str]:
+    batching = config.dynamic_batching or DynamicBatching()
+    stated = {
+        "dynamic_batching.preserve_ordering": batching.preserve_ordering,
+        "dynamic_batching.priority_levels": batching.priority_levels > 0,
+        "dynamic_batching.default_queue_policy": batching.default_queue_policy != QueuePolicy(),
+        "dynamic_batching.priority_queue_policy": bool(batching.priority_queue_policy),
+        "sequence_batching": config.sequence_batching is not None,
+        "instance_group.rate_limiter": any(group.rate_limit for group in config.instance_groups),
+        "model_warmup": bool(config.warmups),
+        "model_transaction_policy.decoupled": config.is_decoupled,
+        "response_cache": config.uses_response_cache,
+    }
+    return (name for name, is_stated in stated.items() if is_stated)
 
 
 def has_batch_axis(info: EngineInfo) -> bool:

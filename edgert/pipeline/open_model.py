@@ -100,6 +100,10 @@ def load_engine(plan: ModelPlan, version: ModelVersion, device: OpenDevice, thre
             raise ConfigError(f"{file}: needs onnxruntime. Run: pip install 'edgert[host]'") from error
         allocate = partial(device.driver.allocate, owner=owner)
         return load_onnx_engine(file, plan.settings.engine.threads or threads, allocate)
+    if plan.runtime == "python":
+        from edgert.execute.python_engine import load_python_engine
+
+        return load_python_engine(file, plan.entry, version, partial(device.driver.allocate, owner=owner))
     from edgert.execute.tensorrt_engine import load_tensorrt_engine
 
     return load_tensorrt_engine(

@@ -1,1 +1,1 @@
-"""Which frames go together, on which lane, and when."""
+"""Which frames or requests go together, on which lane, and when."""

@@ -100,7 +100,7 @@ class Batcher:
         with self._lock:
             return self._due_size(now_ns) > 0
 
-    def due_ns(self) -> int | None:
+    def due_ns(self, now_ns: int = 0) -> int | None:
         """Return when the frames that wait have to go (0: at once); None if none waits."""
         with self._lock:
             return self._due_ns() if self._waiting else None

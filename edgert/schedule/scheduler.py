@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from edgert.schedule.batcher import Batcher, Waiting
 from edgert.schedule.timer import wake_exactly
 from edgert.schedule.turns import LongTurns
 from edgert.schedule.wakes import Wakes
@@ -33,10 +32,30 @@ class LanePort(Protocol):
         """Give back a buffer set."""
 
 
-class ModelPort(Protocol):
-    """One loaded model: where its frames wait, its lanes, and what to do before and after."""
+class BatchQueue(Protocol):
+    """What waits for one model, frames or requests; see `Batcher`, `RequestQueue`, `SequenceLane`.
 
-    batcher: Batcher
+    Whoever adds to it wakes the scheduler while `is_awaited`.
+    """
+
+    is_awaited: bool  # a lane would take a batch now; the scheduler writes it
+
+    def is_due(self, now_ns: int) -> bool:
+        """Say whether `take` has a batch. What has waited for too long goes without one, now."""
+
+    def due_ns(self, now_ns: int) -> int | None:
+        """Return when to look next if nothing happens before; a time that is past waits for a lane."""
+
+    def take(self, now_ns: int) -> list[Any]:
+        """Return the next batch; nothing while it is not due, or if what was due has gone meanwhile."""
+
+
+class ModelPort(Protocol):
+    """One loaded model: where its frames or requests wait, its lanes, and what to do before and after."""
+
+    @property
+    def batcher(self) -> BatchQueue:
+        """What waits for it."""
 
     @property
     def lanes(self) -> Sequence[LanePort]:
@@ -46,7 +65,7 @@ class ModelPort(Protocol):
     def is_driven(self) -> bool:
         """Only the scheduler's thread may submit to its lanes and poll them."""
 
-    def submit(self, lane: Any, buffers: Any, waiting: list[Waiting]) -> None:
+    def submit(self, lane: Any, buffers: Any, waiting: list[Any]) -> None:
         """Start a batch on the lane."""
 
     def complete(self, lane: Any, completed: Any) -> None:
@@ -163,7 +182,7 @@ class Scheduler:
 
         Batches due at `now_ns` wait for a lane instead.
         """
-        dues = [model.batcher.due_ns() for model in models]
+        dues = [model.batcher.due_ns(now_ns) for model in models]
         waiting = [due for due in dues if due is not None and due > now_ns]
         looks = [lane.look_ns(now_ns) for model in models if model.is_driven for lane in model.lanes]
         return min((*waiting, *(look for look in looks if look is not None)), default=None)
@@ -178,23 +197,30 @@ class Scheduler:
                     model.complete(lane, completed)
 
     def _feed(self, model: ModelPort, now_ns: int) -> None:
-        """Give every lane a batch, then every lane that takes one a second, while frames are due."""
+        """Give every lane a batch, then every lane that took one a second, while there are any due."""
         batcher = model.batcher
         batcher.is_awaited = True  # said before looking, so that a frame which comes meanwhile wakes us
-        while batcher.is_due(now_ns):
-            takers = [lane for lane in model.lanes if self._feed_lane(model, lane, now_ns)]
-            if not takers:
-                batcher.is_awaited = False  # every lane is busy and will wake us itself
-                return
+        lanes = model.lanes
+        while lanes:
+            takers = []
+            for lane in lanes:
+                if not batcher.is_due(now_ns):
+                    return
+                if (is_fed := self._feed_lane(model, lane, now_ns)) is False:
+                    return  # what was due has gone
+                if is_fed:
+                    takers.append(lane)
+            lanes = takers
+        batcher.is_awaited = False  # every lane is busy and will wake us itself
 
     @staticmethod
-    def _feed_lane(model: ModelPort, lane: LanePort, now_ns: int) -> bool:
-        """Submit the next batch, if there still is one; False if the lane takes none."""
+    def _feed_lane(model: ModelPort, lane: LanePort, now_ns: int) -> bool | None:
+        """Submit the next batch; False if there is none any more, None if the lane takes none."""
         if (buffers := lane.acquire()) is None:
-            return False
+            return None
         batch = model.batcher.take(now_ns)
         if batch:
             model.submit(lane, buffers, batch)
         else:
             lane.release(buffers)
-        return True
+        return bool(batch)

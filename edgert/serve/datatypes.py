@@ -36,6 +36,11 @@ def array_dtype(datatype: str) -> np.dtype[Any]:
         dtype = DTYPE_OF_DATATYPE[datatype]
     except KeyError:
         raise RequestError(f"unknown datatype '{datatype}'") from None
+    return host_dtype(dtype)
+
+
+def host_dtype(dtype: str) -> np.dtype[Any]:
+    """Return what NumPy holds a model's tensors in: itself, but for bfloat16."""
     return np.dtype("uint16" if dtype == "bfloat16" else dtype)
 
 

@@ -16,10 +16,12 @@ from edgert.inference.follower import Follower
 from edgert.inference.open_version import Opener
 from edgert.inference.override import Overrides
 from edgert.inference.repository import Repository
+from edgert.inference.response_cache import ResponseCache
 from edgert.pipeline.assembly import Assembly
 from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.progress import Pulse
 from edgert.publish.credentials import find_secret, read_secret
+from edgert.schedule.rate_limiter import RateLimiter
 from edgert.serve.front import Front, NetworkFront
 from edgert.serve.gate import Gate
 from edgert.serve.options import ServeOptions, TlsOptions
@@ -75,7 +77,10 @@ class Serving:
         self._file = file
         self._options = _resolved(file, options)
         self._assembly = assembly
-        opener = Opener(assembly.device, assembly.pipeline.scheduler, assembly.engines.load, self._infer)
+        scheduler = assembly.pipeline.scheduler
+        self.cache = ResponseCache(options.cache_mb << 20) if options.cache_mb else None
+        limiter = RateLimiter(scheduler.wake) if options.rate_limit else None
+        opener = Opener(assembly.device, scheduler, assembly.engines.load, self._infer, self.cache, limiter)
         self._repository = Repository(opener.open)
         self.core = LineCore(file.store, options, self._repository, Overrides())
         self.core.frames, self.core.frame_models = frames, file.model_names

@@ -36,7 +36,7 @@ def test_model_shows_its_tensors_versions_and_settings(site, capsys):
     assert report["versions_present"] == [1, 2]
     assert report["settings"]["decode"]["top_k"] == 3
     [warning] = report["warnings"]
-    assert "'response_cache' is not known" in warning
+    assert "response_cache is followed for requests only" in warning
 
 
 def test_text_is_one_line_a_fact(site, capsys):

@@ -183,3 +183,50 @@ def test_configuration_given_is_not_changed():
     copy = msgspec.convert(msgspec.to_builtins(before), type(before))
     complete(before, [IMAGE], [BOXES], True)
     assert before == copy
+
+
+STATEFUL = """
+    sequence_batching {
+      control_input { name: "start" control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } }
+      state { input_name: "kept" output_name: "next" data_type: TYPE_FP32 dims: [ 4 ] } }
+"""
+START = TensorSpec("start", "float32", (-1, 1))
+KEPT = TensorSpec("kept", "float32", (-1, 4))
+NEXT = TensorSpec("next", "float32", (-1, 4))
+
+
+def test_controls_and_states_of_sequences_are_no_inputs_and_outputs_of_clients():
+    config = of(STATEFUL, [IMAGE, START, KEPT], [COUNT, NEXT])
+    assert [tensor.name for tensor in config.inputs] == ["image"]
+    assert [tensor.name for tensor in config.outputs] == ["count"]
+
+
+def test_state_that_is_listed_as_an_output_is_one():
+    config = of(STATEFUL + 'output { name: "next" }', [IMAGE, START, KEPT], [COUNT, NEXT])
+    assert [tensor.name for tensor in config.outputs] == ["next"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "message"),
+    [
+        ([IMAGE, KEPT], [NEXT], "control_input[0].name: found 'start', expected one of the engine's: image,"),
+        (
+            [TensorSpec("start", "int32", (-1, 1)), KEPT],
+            [NEXT],
+            "control_input[0]: found float32, expected int32 as the engine has",
+        ),
+        ([START], [NEXT], "state[0].input_name: found 'kept', expected one of the engine's: start"),
+        ([START, KEPT], [COUNT], "state[0].output_name: found 'next', expected one of the engine's: count"),
+        (
+            [START, KEPT],
+            [TensorSpec("next", "float32", (-1, 5))],
+            "state[0].dims: found [4], expected [5] as the engine's 'next' has",
+        ),
+    ],
+)
+def test_sequence_that_the_engine_does_not_fit_is_refused(inputs, outputs, message):
+    assert message in refuse(STATEFUL, inputs, outputs)
+
+
+def test_model_in_python_is_handed_controls_and_states_as_they_are_stated():
+    assert of(STATEFUL, [IMAGE], [COUNT], runtime="python").backend == "python"

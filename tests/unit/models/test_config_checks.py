@@ -58,6 +58,31 @@ from edgert.models.config_pbtxt import parse_config
             "default_priority_level: found 0, expected 1 to 3, the priority_levels",
         ),
         ("dynamic_batching { default_priority_level: 1 }", "found 1, expected priority_levels beside it"),
+        (
+            "dynamic_batching { priority_levels: 2 default_priority_level: 1\n"
+            "priority_queue_policy [ { key: 2 value { } }, { key: 3 value { } } ] }",
+            "2: field dynamic_batching.priority_queue_policy: found key 3, expected 1 to 2",
+        ),
+        (
+            "dynamic_batching { priority_levels: 2 default_priority_level: 1\npreserve_ordering: true }",
+            "2: field dynamic_batching.preserve_ordering: stands beside 2 priority_levels",
+        ),
+        (
+            "dynamic_batching { preserve_ordering: true default_queue_policy { timeout_action: DELAY } }",
+            "preserve_ordering: stands beside timeout_action: DELAY, expected REJECT",
+        ),
+        (
+            "instance_group { rate_limiter { resources { name: 'r' }\n resources { count: 1 } } }",
+            "2: field instance_group[0].rate_limiter.resources[1].name: not given",
+        ),
+        (
+            "response_cache { enable: true }\nmodel_transaction_policy { decoupled: true }",
+            "1: field response_cache: stands beside model_transaction_policy.decoupled",
+        ),
+        (
+            "response_cache { enable: true } sequence_batching { }",
+            "field response_cache: stands beside sequence_batching",
+        ),
     ],
 )
 def test_impossible_value_is_told_with_line_and_field(text, message):

@@ -1,9 +1,12 @@
 """What a config.pbtxt means, and how what is wrong in it is told."""
 
 import pytest
+from google.protobuf import descriptor_pb2
+from tritonclient.grpc import model_config_pb2
 
 from edgert.errors import ModelError
-from edgert.models.config_pbtxt import MAX_BYTES, message_class, parse_config, read_config
+from edgert.models.config_message import message_class
+from edgert.models.config_pbtxt import MAX_BYTES, parse_config, read_config
 from edgert.models.model_config import (
     DynamicBatching,
     InstanceGroup,
@@ -50,7 +53,6 @@ instance_group [
 dynamic_batching {
   preferred_batch_size: [ 4, 8 ]
   max_queue_delay_microseconds: 500
-  preserve_ordering: true
   priority_levels: 3
   default_priority_level: 2
 }
@@ -102,7 +104,6 @@ def test_whole_configuration_is_read():
         dynamic_batching=DynamicBatching(
             preferred_batch_size=(4, 8),
             max_queue_delay_microseconds=500,
-            preserve_ordering=True,
             priority_levels=3,
             default_priority_level=2,
         ),
@@ -191,35 +192,28 @@ input [ { name: "a" }, {
   name: "b"
   colour: [ RED, "green", 3 ]
 } ]
-model_warmup [ { name: "w" inputs: { key: "a" value: { random_data: true } } } ];
+
 [vendor.example/thing]: { 5: 1 }
 max_batch_sise: 4, platform: "onnxruntime_onnx"
 """
     reading = parse_config(text)
     assert reading.warnings == (
-        "config.pbtxt:3: field 'optimization.cuda' is not known to edgert and is ignored",
-        "config.pbtxt:4: field 'optimization.execution_accelerators' is not known to edgert and is ignored",
         "config.pbtxt:8: field 'input[1].colour' is not known to edgert and is ignored",
-        "config.pbtxt:10: field 'model_warmup' is not known to edgert and is ignored",
         "config.pbtxt:11: field '[vendor.example/thing]' is not known to edgert and is ignored",
         "config.pbtxt:12: field 'max_batch_sise' is not known to edgert and is ignored; "
         "did you mean 'max_batch_size'?",
+        "config.pbtxt:3: field optimization.cuda is not followed by this version",
+        "config.pbtxt:4: field optimization.execution_accelerators is not followed by this version",
     )
     assert reading.config.platform == "onnxruntime_onnx"
     assert [tensor.name for tensor in reading.config.inputs] == ["a", "b"]
 
 
-def test_unknown_scheduling_is_ignored_whole():
-    text = """
-    sequence_batching { control_input [ { name: "START" control [ { fp32_false_true: [ 0.0, 1e0 ] } ] } ] }
-    ensemble_scheduling { step [ { model_name: "a" model_version: -1 input_map { key: "x" value: "y" } } ] }
-    """
-    reading = parse_config(text)
-    assert reading.config == ModelConfig()
-    assert [warning.split("'")[1] for warning in reading.warnings] == [
-        "sequence_batching",
-        "ensemble_scheduling",
-    ]
+def test_scheduling_has_one_choice():
+    assert (
+        "2: field sequence_batching: stands beside another, expected only one of dynamic_batching,"
+        in refuse("dynamic_batching { }\nsequence_batching { }")
+    )
 
 
 def test_warnings_are_bounded():
@@ -298,7 +292,7 @@ def test_broken_text_is_told_with_line_and_what_was_expected(text, message):
 def test_name_must_be_that_of_the_folder():
     with pytest.raises(ModelError, match=r"2: field name: found 'a', expected its folder's name, 'b'"):
         parse_config('\nname: "a"', model="b")
-    assert parse_config('platform: ""', model="b").config.name == ""
+    assert parse_config('platform: ""', model="b").config.name == "b"
 
 
 def test_file_is_named_in_errors_and_kept_for_later_ones(tmp_path):
@@ -351,3 +345,33 @@ def test_bytes_are_those_of_the_inference_server():
     assert message.dynamic_batching.max_queue_delay_microseconds == 500
     assert message.parameters["k"].string_value == "v"
     assert not message.HasField("optimization")
+
+
+def described(message):
+    """Return the fields of a message with number, label and type; enums with their values."""
+    proto = descriptor_pb2.DescriptorProto()
+    message.CopyToProto(proto)
+    fields = {field.name: (field.number, field.label, field.type) for field in proto.field}
+    enums = {
+        field.name: {value.name: value.number for value in field.enum_type.values}
+        for field in message.fields
+        if field.enum_type
+    }
+    choices = {choice.name: {field.name for field in choice.fields} for choice in message.oneofs}
+    return fields, enums, choices
+
+
+def hold(ours, theirs, seen):
+    """Hold a message against the Inference Server's own, down to its last message."""
+    seen.add(theirs.full_name)
+    for own, expected in zip(described(ours), described(theirs), strict=True):
+        assert {name: own[name] for name in expected} == expected
+    for field in theirs.fields:
+        if field.message_type and field.message_type.full_name not in seen:
+            hold(ours.fields_by_name[field.name].message_type, field.message_type, seen)
+
+
+def test_every_field_of_the_inference_server_is_known_with_its_number_and_type():
+    seen = set()
+    hold(message_class().DESCRIPTOR, model_config_pb2.ModelConfig.DESCRIPTOR, seen)
+    assert len(seen) > 30

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from edgert.errors import ModelError
 from edgert.models.config_pbtxt import parse_config
-from edgert.models.config_schema import ENUMS, MESSAGES
+from edgert.models.config_schema import MESSAGES
+from edgert.models.config_values import ENUMS
 from edgert.models.model_config import (
     DTYPE_OF_DATA_TYPE,
     DynamicBatching,
@@ -118,8 +119,8 @@ batchings = st.builds(
     preferred_batch_size=st.lists(st.integers(1, 8), max_size=3).map(tuple),
     max_queue_delay_microseconds=st.integers(0, 2**64 - 1),
     preserve_ordering=st.booleans(),
-    priority_levels=st.just(3),
-    default_priority_level=st.integers(1, 3),
+    priority_levels=st.just(1),
+    default_priority_level=st.just(1),
 )
 configs = st.builds(
     ModelConfig,

@@ -23,6 +23,7 @@ def settings(runtime):
         (ModelConfig(backend="tensorrt"), "tensorrt"),
         (ModelConfig(platform="onnxruntime_onnx"), "onnxruntime"),
         (ModelConfig(backend="onnxruntime"), "onnxruntime"),
+        (ModelConfig(backend="python"), "python"),
         (ModelConfig(platform="onnxruntime_onnx", backend="onnxruntime"), "onnxruntime"),
     ],
 )
@@ -61,10 +62,14 @@ def test_nothing_that_tells_is_an_error_with_the_remedy(file):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (ModelConfig(platform="ensemble"), "field platform: found 'ensemble', expected \"tensorrt_plan\" or"),
+        (ModelConfig(platform="ensemble"), "field platform: found 'ensemble', which has no engine"),
         (
-            ModelConfig(backend="python"),
-            'field backend: found \'python\', expected "tensorrt" or "onnxruntime"',
+            ModelConfig(platform="caffe2_netdef"),
+            "field platform: found 'caffe2_netdef', expected \"tensorrt_plan\" or",
+        ),
+        (
+            ModelConfig(backend="pytorch"),
+            'field backend: found \'pytorch\', expected "tensorrt" or "onnxruntime" or "python"',
         ),
         (ModelConfig(platform="tensorrt_plan", backend="onnxruntime"), 'expected "tensorrt"'),
     ],
@@ -83,5 +88,6 @@ def test_unknown_runtime_in_edgert_toml_is_refused(runtime):
 
 def test_platforms_of_runtimes():
     assert platform_of("tensorrt_rtx") == ("tensorrt_plan", "tensorrt")
+    assert platform_of("python") == ("", "python")
     assert platform_of("onnxruntime") == ("onnxruntime_onnx", "onnxruntime")
     assert platform_of("noop") == platform_of("") == ("", "")

@@ -68,20 +68,20 @@ def test_model_that_cannot_be_read_is_listed_and_says_why(folder, monkeypatch):
 
 
 def test_entry_holds_configuration_settings_and_warnings(folder):
-    path = folder.write("m/config.pbtxt", 'name: "m"\nmax_batch_size: 2\nresponse_cache { enable: true }')
+    path = folder.write("m/config.pbtxt", 'name: "m"\nmax_batch_size: 2\nresponses { enable: true }')
     folder.write("m/edgert.toml", '[engine]\nruntime = "noop"\n')
     entry = folder.entry()
     assert (entry.name, entry.folder) == ("m", folder.path / "m")
     assert (entry.config.max_batch_size, entry.config.file) == (2, str(path))
     assert entry.settings.tree == {"engine": {"runtime": "noop"}}
     assert entry.settings.path == folder.path / "m" / "edgert.toml"
-    assert entry.warnings == (f"{path}:3: field 'response_cache' is not known to edgert and is ignored",)
+    assert entry.warnings == (f"{path}:3: field 'responses' is not known to edgert and is ignored",)
 
 
 def test_model_without_any_file_of_settings_has_empty_ones(folder):
     folder.write("m/1/model.onnx")
     entry = folder.entry()
-    assert entry.config == ModelConfig(file=str(folder.path / "m" / "config.pbtxt"))
+    assert entry.config == ModelConfig(file=str(folder.path / "m" / "config.pbtxt"), name="m")
     assert entry.settings.tree == {}
     assert entry.warnings == ()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 
 import pytest
 
@@ -83,7 +82,7 @@ def test_a_file_that_was_replaced_is_another_engine(site, model):
     old = site.load()
     other = model.with_name("new")
     other.write_bytes(b"other graph")
-    os.replace(other, model)
+    other.replace(model)
     new = site.load()
     assert len(site.made) == 2
     old.close()
