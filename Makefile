@@ -23,13 +23,13 @@ run:
 	@$(BIN)/edgert demo $(ARGS)
 
 test:
-	@PYTHON=$(PYTHON) sh setup.sh host,demo,calibrate,broker,dev,rtx
+	@PYTHON=$(PYTHON) sh setup.sh host,demo,calibrate,serve,broker,dev,rtx
 	@sh setup.sh packages
 	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/pytest $(ARGS)
 
 check:
-	@PYTHON=$(PYTHON) sh setup.sh host,demo,calibrate,broker,dev
+	@PYTHON=$(PYTHON) sh setup.sh host,demo,calibrate,serve,broker,dev
 	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/lint-imports
 	$(BIN)/pytest -m "not system and not gpu" $(ARGS)
 
