@@ -22,6 +22,7 @@ import numpy as np
 from edgert import __version__
 from edgert.device.board import board_facts
 from edgert.device.driver import Driver
+from edgert.device.gauges.gauges import describe_gauges
 from edgert.device.host import HostDriver
 from edgert.device.measure import Measured, MemoryTiming, measure_memory
 from edgert.device.placement import MemoryPlan, obstacle, plan_memory
@@ -38,6 +39,7 @@ _LIBRARIES = (
     ("paho.mqtt", "MQTT", "pip install paho-mqtt"),
     ("google.protobuf", "config.pbtxt", "pip install protobuf"),
     ("prometheus_client", "/metrics", "pip install prometheus-client"),
+    ("pynvml", "GPU metrics of discrete GPUs", "pip install nvidia-ml-py"),
     ("gi", "GStreamer where OpenCV has none", "apt install python3-gi gir1.2-gst-plugins-base-1.0"),
 )
 _ENGINES = (
@@ -139,6 +141,7 @@ def _machine() -> Iterator[str]:
     yield f"this process: PSS {proportional_set_bytes() >> 20} MiB"
     shm = os.statvfs(_SHM)
     yield f"{_SHM}: {shm.f_bavail * shm.f_frsize >> 20} MiB free"
+    yield f"gauges: {describe_gauges() or 'none'}"
 
 
 @contextmanager

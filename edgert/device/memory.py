@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from enum import Enum
 from typing import ClassVar
@@ -95,6 +95,7 @@ class Budget:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self.peak_bytes = 0
+        self._kinds: Counter[str] = Counter()  # bytes in use by kind
         self._owners: dict[str, Usage] = {}
         self._owner_limits: dict[str, int] = {}
         self._events: deque[AllocationEvent] = deque(maxlen=KEPT_EVENTS)
@@ -114,6 +115,7 @@ class Budget:
             usage.used_bytes += size_bytes
             usage.peak_bytes = max(usage.peak_bytes, usage.used_bytes)
             usage.count += 1
+            self._kinds[kind] += size_bytes
             self._events.append(AllocationEvent(time.monotonic_ns(), owner, kind, size_bytes))
 
     def give_back(self, size_bytes: int, owner: str = "", kind: str = "") -> None:
@@ -123,7 +125,13 @@ class Budget:
             usage = self._owners[owner]
             usage.used_bytes -= size_bytes
             usage.count -= 1
+            self._kinds[kind] -= size_bytes
             self._events.append(AllocationEvent(time.monotonic_ns(), owner, kind, -size_bytes))
+
+    @property
+    def pinned_bytes(self) -> int:
+        """How much of the host's memory is pinned."""
+        return self._kinds[MemoryKind.PINNED.value] + self._kinds[MemoryKind.MAPPED.value]
 
     def by_owner(self) -> dict[str, Usage]:
         """Return what each owner holds, also those that hold nothing any more."""

@@ -75,7 +75,7 @@ class Answers:
         return PartSender(self._give_part, queued) if self._is_decoupled else None
 
     def _give_part(self, queued: Queued, outputs: Mapping[str, Array], index: int, took_ns: int) -> None:
-        self._counts.part(index, took_ns, 0)
+        self._counts.part(index, took_ns, 0, queued.arrived_ns)
         response = self._response(queued, outputs)
         response.is_final = False
         self._hand_over(queued, response)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection
-from typing import Literal
 
 import msgspec
 
 from edgert.errors import CancelledError, EdgertError, RequestError, UnavailableError
 from edgert.inference.samples import Histogram, Summaries
 from edgert.serve.core import BatchStatistics, ModelStatistics, ResponseStatistics
+from edgert.serve.options import Metric
 from edgert.serve.sampled import SampledStatistics
 
 
@@ -27,9 +27,7 @@ class BatchTimes(msgspec.Struct, frozen=True, gc=False):
 class Counts:
     """Adds up what requests and batches took. Any thread."""
 
-    def __init__(
-        self, model: str, version: int, metrics: Collection[Literal["summaries", "histograms"]] = ()
-    ) -> None:
+    def __init__(self, model: str, version: int, metrics: Collection[Metric] = ()) -> None:
         """`metrics` are those of `[serve]`: what to keep beside the counts."""
         self._lock = threading.Lock()
         self._statistics = ModelStatistics(model, str(version))

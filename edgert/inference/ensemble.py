@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from edgert.inference.signature import Signature
 from edgert.models.model_config import EnsembleStep, ModelConfig
 from edgert.pipeline.progress import Pulse
 from edgert.serve.core import ModelStatistics
+from edgert.serve.options import Metric
 from edgert.stats import LiveCount
 
 Infer = Callable[[InferRequest], None]
@@ -27,7 +28,14 @@ class ServedEnsemble:
 
     live: ClassVar[LiveCount] = LiveCount("served ensemble")
 
-    def __init__(self, name: str, version: int, config: ModelConfig, infer: Infer) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        config: ModelConfig,
+        infer: Infer,
+        metrics: Collection[Metric] = (),
+    ) -> None:
         if config.ensemble is None:
             raise ModelError(f"{config.file}: field ensemble_scheduling: not given, expected the steps")
         self.name = name
@@ -36,7 +44,7 @@ class ServedEnsemble:
         self.steps = config.ensemble.steps
         self._step_infer = infer
         self._signature = Signature(name, config)
-        self.counts = Counts(name, version)
+        self.counts = Counts(name, version, metrics)
         self._is_open = True
         self._running = 0
         self._lock = threading.Lock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ from edgert.schedule.request_queue import RequestQueue
 from edgert.schedule.scheduler import Scheduler
 from edgert.schedule.sequence import SequencePolicy
 from edgert.schedule.sequences import Sequences
+from edgert.serve.options import Metric
 
 
 class Opener:
@@ -57,10 +58,12 @@ class Opener:
         infer: Callable[[InferRequest], None],
         cache: ResponseCache | None = None,
         limiter: RateLimiter | None = None,
+        metrics: Collection[Metric] = (),
     ) -> None:
         """`infer` is where an ensemble sends the requests of its steps."""
         self._cache = cache
         self._limiter = limiter
+        self._metrics = metrics
         self._device = device
         self._load = load
         self._scheduler = scheduler
@@ -69,7 +72,9 @@ class Opener:
     def open(self, entry: ModelEntry, version: ModelVersion) -> ServedVersion:
         """Return the version, its lanes warm. Raises ModelError, ConfigError, OutOfDeviceMemoryError."""
         if entry.config.ensemble is not None:
-            return ServedEnsemble(entry.name, version.number, _named(entry.config, entry.name), self._infer)
+            return ServedEnsemble(
+                entry.name, version.number, _named(entry.config, entry.name), self._infer, self._metrics
+            )
         plan = plan_model(entry, {}, entry.settings.path)
         title = f"model {entry.name}/{version.number}"
         with ExitStack() as undo:
@@ -79,7 +84,9 @@ class Opener:
             closing.callback(lanes.close)
             config = self._completed(plan, engine)
             open_feed = partial(_open_feed, config, entry.folder, plan.lanes)
-            served = ServedModel(entry.name, version.number, config, lanes, open_feed, hidden_inputs(config))
+            served = ServedModel(
+                entry.name, version.number, config, lanes, open_feed, hidden_inputs(config), self._metrics
+            )
             closing.pop_all()
             undo.callback(served.close)
             with self._device.driver.current():

@@ -19,6 +19,7 @@ from edgert.pipeline.progress import Pulse
 from edgert.schedule.ordering import OrderedResponder, Ordering
 from edgert.schedule.queued import Queued
 from edgert.serve.core import ModelStatistics
+from edgert.serve.options import Metric
 from edgert.stats import LiveCount
 
 
@@ -35,12 +36,13 @@ class ServedModel:
         lanes: ServedLanes,
         open_feed: Callable[[Answers], Feed],
         hidden: Collection[str] = (),
+        metrics: Collection[Metric] = (),
     ) -> None:
-        """`hidden` are inputs that no client sends."""
+        """`hidden` are inputs that no client sends; `metrics` is what is kept beside counts."""
         self.name = name
         self.version = version
         self.config = config
-        self.counts = Counts(name, version)
+        self.counts = Counts(name, version, metrics)
         self._lanes = lanes
         self._signature = Signature(name, config, hidden)
         self._answers = Answers(name, version, config, self._signature, self.counts, self._ended)

@@ -56,13 +56,14 @@ class MemoryReport(msgspec.Struct, frozen=True):
     peak_bytes: int
     limit_bytes: int
     owners: dict[str, int] = {}  # what each holds now
+    pinned_bytes: int = 0  # of the host's memory
 
 
 def memory_report(budget: Budget) -> MemoryReport:
     """Return what is held, and by whom; who holds nothing is left out."""
     owners = budget.by_owner().items()
     held = {name: usage.used_bytes for name, usage in owners if name and usage.used_bytes}
-    return MemoryReport(budget.used_bytes, budget.peak_bytes, budget.limit_bytes, held)
+    return MemoryReport(budget.used_bytes, budget.peak_bytes, budget.limit_bytes, held, budget.pinned_bytes)
 
 
 class Report(msgspec.Struct, frozen=True):

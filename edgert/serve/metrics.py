@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from edgert.device.gauges.gauge import Gauge
+from edgert.serve.family import Family, gauge_families, write_families
+from edgert.serve.inference_metrics import Served, frame_statistics, inference_families
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 Report = dict[str, Any]
 
-_MODEL_DURATIONS = {  # the Inference Server's metric: our name; each frame has its batch's whole time
-    "nv_inference_queue_duration_us": "queue",
-    "nv_inference_compute_input_duration_us": "prepare",
-    "nv_inference_compute_infer_duration_us": "execute",
-    "nv_inference_compute_output_duration_us": "decode",
-}
 
-
-# Prometheus's client appends `_total` to every counter; the Inference Server's have no such end.
-_TOTAL = re.compile(rb"(?m)^((?:# (?:HELP|TYPE) )?nv_inference_\w+?)_total\b")
-
-
-def render(report: Report) -> bytes:
-    """Return the report in Prometheus's text format."""
+def render(report: Report, served: Served | None = None, gauges: Collection[Gauge] = ()) -> bytes:
+    """Return the report in Prometheus's text format, with what was served and the machine's gauges."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_ReportCollector(report))
-    return _TOTAL.sub(rb"\1", generate_latest(registry))
+    return write_families(_server_families(report, served, gauges)) + generate_latest(registry)
+
+
+def _server_families(report: Report, served: Served | None, gauges: Collection[Gauge]) -> Iterator[Family]:
+    """Return what the Inference Server has too; Prometheus's client would end its counters with `_total`."""
+    yield from inference_families(frame_statistics(report), served)
+    yield from gauge_families(gauges)
+    yield from _pinned(report["memory"], gauges)
+
+
+def _pinned(memory: Report, gauges: Iterable[Gauge]) -> Iterator[Family]:
+    """Return what is pinned. There is no pool: the memory budget is the bound, or the machine's memory."""
+    if (used := memory.get("pinned_bytes")) is None:
+        return
+    ram = next((gauge.value for gauge in gauges if gauge.name == "nv_cpu_memory_total_bytes"), 0)
+    values = {"total": max(memory["limit_bytes"] or ram, used), "used": used}
+    for which, value in values.items():
+        help_text = f"Pinned memory pool {which} memory size, in bytes"
+        family = Family(f"nv_pinned_memory_pool_{which}_bytes", "gauge", help_text)
+        family.add({}, value)
+        yield family
 
 
 class _ReportCollector(Collector):
@@ -37,43 +49,12 @@ class _ReportCollector(Collector):
         self._report = report
 
     def collect(self) -> Iterator[Metric]:
-        yield from _models(self._report)
         yield from _sources(self._report)
         yield from _links(self._report)
         yield from _sinks(self._report)
         yield from _spools(self._report)
         yield from _commands(self._report)
         yield from _process(self._report)
-
-
-def _models(report: Report) -> Iterator[Metric]:
-    labels = ["model", "version"]
-    success = CounterMetricFamily("nv_inference_request_success", "Frames answered", labels=labels)
-    failure = CounterMetricFamily("nv_inference_request_failure", "Frames failed", labels=labels)
-    batches = CounterMetricFamily("nv_inference_exec_count", "Batches run", labels=labels)
-    inferences = CounterMetricFamily("nv_inference_count", "Frames inferred", labels=labels)
-    requests = CounterMetricFamily("nv_inference_request_duration_us", "Total time of frames", labels=labels)
-    durations = {
-        name: CounterMetricFamily(name, f"Total time in {part}", labels=labels)
-        for name, part in _MODEL_DURATIONS.items()
-    }
-    for name, model in report["models"].items():
-        for version in model["versions"]:
-            key = [name, str(version["version"])]
-            success.add_metric(key, version["frames"] - version["failed"])
-            failure.add_metric(key, version["failed"])
-            batches.add_metric(key, version["batches"])
-            inferences.add_metric(key, version["frames"] - version["failed"])
-            parts_us = _durations_us(version)
-            requests.add_metric(key, sum(parts_us.values()))
-            for metric, part in _MODEL_DURATIONS.items():
-                durations[metric].add_metric(key, parts_us[part])
-    yield from (success, failure, batches, inferences, requests, *durations.values())
-
-
-def _durations_us(version: Report) -> dict[str, float]:
-    of_frames = {part: version["frame_times"][f"{part}_ms"] for part in ("prepare", "execute", "decode")}
-    return {part: ms * 1000 for part, ms in ({"queue": version["queue"]["sum_ms"]} | of_frames).items()}
 
 
 def _sources(report: Report) -> Iterator[Metric]:

@@ -13,6 +13,7 @@ from edgert.errors import ConfigError
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Metric = Literal["summaries", "histograms"]
 
 
 class TlsOptions(Options, frozen=True, kw_only=True):
@@ -56,7 +57,7 @@ class ServeOptions(Options, frozen=True, kw_only=True):
     rate_limit: bool = False  # heed instance_group.rate_limiter
     shared_memory: bool = True  # clients on this machine may hand tensors over in it
     token: str = ""  # file, or credential, with the bearer token that every request must carry
-    metrics: tuple[Literal["summaries", "histograms"], ...] = ()  # beside the counters
+    metrics: tuple[Metric, ...] = ()  # beside the counters
     tls: TlsOptions | None = None
     grpc: GrpcOptions | None = None  # absent: no gRPC
     limits: LimitOptions = LimitOptions()

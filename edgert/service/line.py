@@ -232,7 +232,8 @@ class Line:
                 render,
             )
 
-            return render(self.report()), CONTENT_TYPE
+            report = self.report()
+            return self._serving.metrics(report) if self._serving else render(report), CONTENT_TYPE
 
         def allocations() -> tuple[bytes, str]:
             return msgspec.json.encode(self.allocations()), "application/json"

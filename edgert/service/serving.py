@@ -6,10 +6,11 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
+from edgert.device.gauges.gauges import Gauges
 from edgert.errors import EdgertError
 from edgert.inference.core import Core
 from edgert.inference.follower import Follower
@@ -78,17 +79,28 @@ class Serving:
         self._options = _resolved(file, options)
         self._assembly = assembly
         scheduler = assembly.pipeline.scheduler
-        self.cache = ResponseCache(options.cache_mb << 20) if options.cache_mb else None
+        self._cache = ResponseCache(options.cache_mb << 20) if options.cache_mb else None
         limiter = RateLimiter(scheduler.wake) if options.rate_limit else None
-        opener = Opener(assembly.device, scheduler, assembly.engines.load, self._infer, self.cache, limiter)
+        opener = Opener(
+            assembly.device,
+            scheduler,
+            assembly.engines.load,
+            self._infer,
+            self._cache,
+            limiter,
+            options.metrics,
+        )
         self._repository = Repository(opener.open)
         self.core = LineCore(file.store, options, self._repository, Overrides())
         self.core.frames, self.core.frame_models = frames, file.model_names
+        self._gauges = Gauges()
         self._follower: Follower | None = None
 
     def open(self, undo: ExitStack, pages: Pages) -> None:
         """Listen. Raises ConfigError if an address cannot be had or a certificate not be read."""
         undo.callback(self.core.close)
+        self._gauges.open()
+        undo.callback(self._gauges.close)
         token = self._token()
         front = Front(lambda: self._fronts(pages, token))
         for address in front.open():
@@ -119,6 +131,14 @@ class Serving:
                 self.core.reload(model)
             except EdgertError as error:
                 log.error("model %s is not reloaded, what was loaded goes on: %s", model, error)  # noqa: TRY400
+
+    def metrics(self, report: dict[str, Any]) -> bytes:
+        """Return the page for Prometheus: the line's counts, those of requests, and the machine's gauges."""
+        from edgert.serve.inference_metrics import look  # with Prometheus's client, which costs 3 MB
+        from edgert.serve.metrics import render
+
+        cache = self._cache.statistics() if self._cache is not None else None
+        return render(report, look(self.core, cache), self._gauges.read())
 
     @property
     def loading(self) -> str:

@@ -16,10 +16,12 @@ class FakeNvml:
     """
 
     NVMLError = NVMLError
+    nvmlMemory_v2 = 2  # noqa: N815 - the library's name
 
-    def __init__(self, *gpus, is_there=True):
+    def __init__(self, *gpus, is_there=True, is_old=False):
         self.gpus = list(gpus)
         self.is_there = is_there
+        self.is_old = is_old  # its driver
         self.opened = 0
 
     def nvmlInit(self):
@@ -44,7 +46,9 @@ class FakeNvml:
     def nvmlDeviceGetUtilizationRates(self, handle):
         return SimpleNamespace(gpu=self._measured(handle, "gpu_percent"), memory=1)
 
-    def nvmlDeviceGetMemoryInfo(self, handle):
+    def nvmlDeviceGetMemoryInfo(self, handle, version=None):
+        if version == self.nvmlMemory_v2 and self.is_old:
+            raise NVMLError("Function Not Found")
         total, used = self._measured(handle, "memory")
         return SimpleNamespace(total=total, used=used, free=total - used)
 

@@ -57,6 +57,7 @@ def test_it_names_every_part_and_what_is_missing(capsys):
         assert f"\n  {name} " in text
     assert "cores" in text
     assert "/dev/shm" in text
+    assert "\n  gauges: " in text
 
 
 def test_library_that_cannot_be_imported_is_told_with_reason_and_remedy(tmp_path, monkeypatch):

@@ -257,10 +257,11 @@ def test_broken_pbtxt_is_told_with_its_line(site):
 
 
 def test_unknown_field_of_a_pbtxt_is_a_warning(site):
-    site.add("mean", store.mean_model(), config="max_batch_size: 4\nresponse_cache { enable: true }\n")
+    site.add("mean", store.mean_model(), config="max_batch_size: 4\nrespond_cache { enable: true }\n")
     file = PipelineFile.load(site.write(GOOD.replace("noop", "mean")))
     assert file.warnings() == [
-        f"{site.store}/mean/config.pbtxt:2: field 'response_cache' is not known to edgert and is ignored",
+        f"{site.store}/mean/config.pbtxt:2: field 'respond_cache' is not known to edgert and is ignored; "
+        "did you mean 'response_cache'?",
         f"{site.store}/mean/edgert.toml: there is no [decode], so raw tensors are published",
     ]
 
@@ -268,7 +269,38 @@ def test_unknown_field_of_a_pbtxt_is_a_warning(site):
 def test_field_that_is_read_and_not_followed_is_a_warning(site):
     site.add_noop(config="max_batch_size: 4\ndynamic_batching { preserve_ordering: true }\n")
     [said] = PipelineFile.load(site.write(GOOD)).warnings()
-    assert said.endswith("field dynamic_batching.preserve_ordering is not followed by this version")
+    assert said.endswith(
+        "field dynamic_batching.preserve_ordering is followed for requests only, not for frames"
+    )
+
+
+def test_what_only_requests_have_is_a_warning_for_frames(site):
+    site.add_noop(
+        config="""instance_group { kind: KIND_CPU rate_limiter { priority: 2 } }
+        model_warmup { } response_cache { enable: true }
+        dynamic_batching { default_queue_policy { max_queue_size: 3 } }"""
+    )
+    warnings = PipelineFile.load(site.write(GOOD)).warnings()
+    assert [warning.split(" ", 1)[1] for warning in warnings] == [
+        f"field {name} is followed for requests only, not for frames"
+        for name in (
+            "dynamic_batching.default_queue_policy",
+            "instance_group.rate_limiter",
+            "model_warmup",
+            "response_cache",
+        )
+    ]
+
+
+def test_ensemble_cannot_be_fed_frames(site):
+    site.add(
+        "noop",
+        config="""platform: "ensemble" input { name: "x" data_type: TYPE_FP32 dims: 1 }
+        output { name: "y" data_type: TYPE_FP32 dims: 1 } ensemble_scheduling { step { model_name: "b"
+        input_map { key: "x" value: "x" } output_map { key: "y" value: "y" } } }""",
+        settings="",
+    )
+    assert any("it answers requests and is fed no frames" in said for said in problems(site, GOOD))
 
 
 def test_missing_engine_is_told_with_what_was_looked_for(site):

@@ -90,7 +90,7 @@ def test_live_and_ready(server, backend):
 def test_metrics(server):
     status, body = ask(server, "/metrics")
     assert status == 200
-    assert b'nv_inference_count{model="coco",version="3"} 9.0' in body
+    assert b'nv_inference_count{model="coco",version="3"} 9' in body
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -25,7 +25,8 @@ def samples(report):
     ("key", "value"),
     [
         (("nv_inference_request_success", "coco", "3"), 9),
-        (("nv_inference_request_failure", "coco", "3"), 1),
+        (("nv_inference_request_failure", "coco", "BACKEND", "3"), 1),
+        (("nv_inference_request_failure", "coco", "REJECTED", "3"), 0),
         (("nv_inference_count", "coco", "3"), 9),
         (("nv_inference_exec_count", "coco", "3"), 4),
         (("nv_inference_queue_duration_us", "coco", "3"), 40_000),
@@ -60,7 +61,7 @@ def test_value(key, value):
 def test_names_of_the_inference_server_are_exact_and_ours_are_prometheus_s():
     lines = render(make_report()).decode().splitlines()
     assert "# TYPE nv_inference_count counter" in lines
-    assert 'nv_inference_count{model="coco",version="3"} 9.0' in lines
+    assert 'nv_inference_count{model="coco",version="3"} 9' in lines
     assert "# TYPE edgert_frames_captured_total counter" in lines
 
 

@@ -1,0 +1,1 @@
+"""What this machine says of its load, memory, power and temperature."""

@@ -1,0 +1,242 @@
+"""One connection: its requests one after the other, each within its time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import ClassVar, Literal, cast
+
+from edgert.errors import EdgertError
+from edgert.serve.http.exchange import Exchange
+from edgert.serve.http.handling import handle
+from edgert.serve.http.message import Answer, Head, RefusedError, encode_answer, error_answer
+from edgert.serve.http.reader import RequestReader
+from edgert.serve.http.site import Job, Peer, Site
+from edgert.stats import LiveCount
+
+LINGER_S = 2.0  # a client that was refused may go on sending that long, so that it reads the answer
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+Phase = Literal["idle", "arriving", "answering", "taking", "closing"]
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Requests may be sent ahead: each is begun once the one before it is answered."""
+
+    live: ClassVar[LiveCount] = LiveCount("http connection")
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._reader = RequestReader(site.limits, site.scratch)
+        self._transport: asyncio.Transport
+        self._peer: Peer
+        self._phase: Phase = "idle"
+        self._deadline_s = 0.0
+        self._head: Head | None = None  # of the request that arrives
+        self._job: Job | None = None  # who will answer it
+        self._refusal: Answer | None = None  # or what it will be answered
+        self._is_in_gate = False  # the request that arrives
+        self._exchange: Exchange | None = None  # the one that is answered
+        self._is_advancing = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin. A connection too many is told so and closed."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._peer = Peer(transport)
+        self.live.opened()
+        self._enter("idle")
+        if not self._site.join(self):
+            self._refuse(RefusedError(503, "too_many_connections", "there are too many connections"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End. Whoever works for this client hears that it is gone."""
+        self._leave_gate()
+        if self._exchange is not None:
+            self._site.counts.add("disconnected")
+            self._abandon()
+        self._site.part(self)
+        self.live.closed()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to receive."""
+        return self._site.scratch if self._phase == "closing" else self._reader.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Go on with what was received."""
+        if self._phase == "closing":
+            return
+        self._reader.received(nbytes)
+        if self._phase in ("answering", "taking"):
+            if self._reader.pending_bytes > len(self._site.scratch):  # a client that sends far ahead
+                self._transport.pause_reading()
+            return
+        if self._phase == "idle":
+            self._enter("arriving")
+        self._advance()
+
+    def pause_writing(self) -> None:
+        """Begin nothing more until the client has taken its answers."""
+        if self._phase == "idle":
+            self._enter("taking")
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        if self._phase == "taking":
+            self._go_on()
+
+    def expire_if_due(self, now_s: float) -> None:
+        """Give up what has taken too long."""
+        if now_s < self._deadline_s:
+            return
+        if self._phase == "idle":
+            self._site.counts.add("idle")
+            self._close()
+        elif self._phase == "arriving":
+            self._refuse(RefusedError(408, "late_request", "the request took too long to arrive"))
+        elif self._phase == "answering":
+            self._site.counts.add("late_answer")
+            self._abandon()
+            self._answer(error_answer(RefusedError(504, "late_answer", "the answer took too long")))
+        else:
+            if self._transport.get_write_buffer_size():
+                self._site.counts.add("answer_not_taken")
+            self._transport.abort()
+
+    def stop(self) -> None:
+        """Close as soon as nothing is under way."""
+        if self._phase in ("idle", "arriving"):
+            self._close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def _enter(self, phase: Phase, seconds: float | None = None) -> None:
+        limits = self._site.limits
+        if seconds is None:
+            seconds = {"idle": limits.idle_s, "answering": limits.answer_s}.get(phase, limits.arrive_s)
+        self._phase = phase
+        self._deadline_s = self._site.loop.time() + seconds
+
+    def _advance(self) -> None:
+        if self._is_advancing:  # answered within the call that asked for it
+            return
+        self._is_advancing = True
+        try:
+            while self._phase == "arriving" and self._step():
+                pass
+        except RefusedError as refused:
+            self._refuse(refused)
+        finally:
+            self._is_advancing = False
+
+    def _step(self) -> bool:
+        """Do the next thing with what has come; False if there is nothing to do."""
+        if self._head is None:
+            head = self._reader.read_head()
+            if head is None:
+                return False
+            self._begin(head)
+            return True
+        body = self._reader.read_body()
+        if body is None:
+            return False
+        self._dispatch(self._head, body)
+        return True
+
+    def _begin(self, head: Head) -> None:
+        self._head = head
+        self._job = self._refusal = None
+        try:
+            job = self._site.admit(head, self._peer)
+            self._enter_gate(head)
+        except EdgertError as error:
+            self._count(error)
+            if head.awaits_continue:  # its body may come or not: nothing after it can be told apart
+                self._answer_last(error_answer(error))
+                return
+            self._refusal = error_answer(error)
+        else:
+            self._job = job
+        self._reader.begin_body(head, is_wanted=self._job is not None)
+        if head.awaits_continue and not self._reader.has_begun_body:
+            self._transport.write(_CONTINUE)
+
+    def _dispatch(self, head: Head, body: memoryview) -> None:
+        self._head = None
+        is_last = self._site.is_stopping or not head.is_kept_alive
+        exchange = Exchange(
+            head, body, self._finish, self._site.mailbox, is_last=is_last, is_in_gate=self._is_in_gate
+        )
+        self._is_in_gate = False  # now the exchange is
+        self._exchange = exchange
+        self._enter("answering")
+        if self._job is not None:
+            handle(self._job, exchange, self._site)
+        elif self._refusal is not None:
+            exchange.reply(self._refusal)
+
+    def _finish(self, exchange: Exchange, data: bytes) -> None:
+        if exchange.is_in_gate:
+            self._site.gate.leave()
+        if exchange is not self._exchange:  # nobody waits for it any more
+            return
+        self._exchange = None
+        self._send(data, is_last=exchange.is_last)
+
+    def _answer(self, answer: Answer) -> None:
+        self._send(encode_answer(answer, connection="close"), is_last=True)
+
+    def _send(self, data: bytes, *, is_last: bool) -> None:
+        self._phase = "idle"  # writing may pause
+        self._transport.write(data)
+        if is_last or self._site.is_stopping:
+            self._close()
+        elif self._phase == "idle":
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Turn to the next request, if it has come."""
+        if self._site.is_stopping:
+            self._close()
+            return
+        self._transport.resume_reading()
+        self._enter("arriving" if self._reader.pending_bytes else "idle")
+        self._advance()
+
+    def _refuse(self, refused: RefusedError) -> None:
+        """Answer what cannot be read to its end, and read no more."""
+        self._count(refused)
+        self._leave_gate()
+        self._answer_last(error_answer(refused))
+
+    def _answer_last(self, answer: Answer) -> None:
+        """Answer, and let the client go on sending for a while: a reset could take the answer from it."""
+        self._enter("closing", LINGER_S)
+        self._transport.write(encode_answer(answer, connection="close"))
+        if self._transport.can_write_eof() and not self._transport.get_write_buffer_size():
+            with contextlib.suppress(OSError):  # the client is gone, and its loss not yet noticed
+                self._transport.write_eof()
+
+    def _close(self) -> None:
+        self._enter("closing")
+        self._transport.close()
+
+    def _abandon(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.on_gone()
+
+    def _count(self, error: EdgertError) -> None:
+        self._site.counts.add(error.reason if isinstance(error, RefusedError) else error.status)
+
+    def _enter_gate(self, head: Head) -> None:
+        if head.method != "POST":
+            return
+        if not self._site.gate.enter():
+            raise RefusedError(503, "too_many_requests", "there are too many requests under way")
+        self._is_in_gate = True
+
+    def _leave_gate(self) -> None:
+        if self._is_in_gate:
+            self._is_in_gate = False
+            self._site.gate.leave()

@@ -1,0 +1,165 @@
+"""What a request for an inference may say in JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from edgert.errors import RequestError
+from edgert.frames.request import SequenceStep
+
+T = TypeVar("T")
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Sides = Annotated[list[Natural], msgspec.Meta(max_length=32)]  # what NumPy takes
+
+_EXPECTED = {
+    "str": "non-string as string",
+    "int": "non-unsigned-integer as unsigned-integer",
+    "bool": "non-boolean as boolean",
+    "array": "non-array as array",
+    "object": "non-object as object",
+    "float": "non-number as double",
+}
+_WRONG_TYPE = re.compile(r"Expected `([a-z]+)[^`]*`(.*)")
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_PLACE = re.compile(r" - at `\$\.?(.*)`$")
+
+
+class TensorParameters(msgspec.Struct, frozen=True):
+    """Where an input's data stands, other than in `data`."""
+
+    binary_data_size: Natural | None = None
+    shared_memory_region: str | None = None
+    shared_memory_offset: Natural = 0
+    shared_memory_byte_size: Natural = 0
+
+
+class OutputParameters(msgspec.Struct, frozen=True):
+    """How an output is wanted."""
+
+    binary_data: bool | None = None
+    classification: Natural = 0
+    shared_memory_region: str | None = None
+    shared_memory_offset: Natural = 0
+    shared_memory_byte_size: Natural = 0
+
+
+class InputTensor(msgspec.Struct, frozen=True):
+    """One input."""
+
+    name: str
+    shape: Sides
+    datatype: str
+    data: list[Any] | None = None
+    parameters: TensorParameters = TensorParameters()
+
+
+class OutputTensor(msgspec.Struct, frozen=True):
+    """One output that is wanted."""
+
+    name: str
+    parameters: OutputParameters = OutputParameters()
+
+
+class InferBody(msgspec.Struct, frozen=True):
+    """The JSON of a request."""
+
+    inputs: list[InputTensor]
+    id: str = ""
+    outputs: list[OutputTensor] = []
+    parameters: dict[str, Any] = {}
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """The parameters of a request that have a meaning of their own."""
+
+    binary_data_output: bool = False
+    priority: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] = 0
+    timeout: Natural = 0  # microseconds
+    sequence_id: Natural | str = 0
+    sequence_start: bool = False
+    sequence_end: bool = False
+
+    @property
+    def sequence(self) -> SequenceStep | None:
+        """The step of a sequence; None if the request names none."""
+        if not self.sequence_id:
+            return None
+        return SequenceStep(self.sequence_id, self.sequence_start, self.sequence_end)
+
+
+def read_json(data: memoryview, kind: type[T]) -> T:
+    """Return JSON as `kind`; NaN and Infinity are numbers. Raises RequestError."""
+    try:
+        return _decode(data, kind)
+    except msgspec.ValidationError as error:
+        raise RequestError(_explain(str(error))) from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise RequestError(f"failed to parse the request JSON buffer: {error}") from None
+
+
+def read_settings(parameters: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:
+    """Return what is known of a request's parameters, and the others. Raises RequestError."""
+    if not parameters:
+        return Settings(), {}
+    try:
+        settings = msgspec.convert(parameters, Settings)
+    except msgspec.ValidationError as error:
+        raise RequestError(_explain(str(error))) from None
+    others = {name: value for name, value in parameters.items() if name not in _KNOWN}
+    for name, value in others.items():
+        if name.startswith("triton_"):
+            raise RequestError(
+                "parameter keys starting with 'triton_' are reserved for Triton usage and should not be "
+                "specified."
+            )
+        if not isinstance(value, bool | int | float | str):
+            raise RequestError(
+                f"parameter '{name}' has invalid type. It should be either 'int', 'bool', or 'string'."
+            )
+    return settings, others
+
+
+def explain_data(error: msgspec.ValidationError, datatype: str, name: str) -> RequestError:
+    """Say what is wrong with an input's `data`."""
+    text = str(error)
+    match = _WRONG_TYPE.search(text)
+    if match is None or "got" not in match[2]:
+        return RequestError(f"Unable to parse 'data': {text.split(' - at')[0]} for {datatype} input '{name}'")
+    expected = _EXPECTED.get(match[1], match[1])
+    if datatype.startswith("INT"):
+        expected = "non-signed-integer as signed-integer"
+    return RequestError(f"Unable to parse 'data': attempt to access JSON {expected} in input '{name}'")
+
+
+def _decode(data: memoryview, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        text = bytes(data)
+        if b"NaN" not in text and b"Infinity" not in text:
+            raise
+        return msgspec.convert(json.loads(text), kind)  # what msgspec holds JSON to leaves them out
+
+
+def _explain(text: str) -> str:
+    """Say what does not fit in the Inference Server's words, and where it is."""
+    place = _PLACE.search(text)
+    where = place[1] if place else ""
+    missing = _MISSING.match(text)
+    if missing is not None:
+        name, problem = missing[1], f"attempt to access non-existing object member '{missing[1]}'"
+    else:
+        name = re.sub(r"\[[^\]]*\]", "", where).rpartition(".")[2]
+        wrong = _WRONG_TYPE.match(text)
+        expected = _EXPECTED.get(wrong[1]) if wrong else None
+        problem = f"attempt to access JSON {expected}" if expected else text.partition(" - at")[0]
+    return f"Unable to parse '{name or 'request'}': {problem}" + (f" at {where}" if where else "")
+
+
+_KNOWN = {field.name for field in msgspec.structs.fields(Settings)}

@@ -1,0 +1,202 @@
+"""Inputs of a request as arrays: views of the body or of shared memory where that can be."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from edgert.errors import RequestError, UnsupportedError
+from edgert.frames.result import Array
+from edgert.serve.core import InferenceCore, TensorMetadata
+from edgert.serve.datatypes import array_dtype, unpack_texts
+from edgert.serve.http.infer_body import InferBody, InputTensor, explain_data
+from edgert.serve.shared_memory import SharedMemory
+
+_INTEGERS = {"INT8": 8, "INT16": 16, "INT32": 32, "INT64": 64}
+_NATURALS = {"UINT8": 8, "UINT16": 16, "UINT32": 32}
+_ELEMENTS: dict[str, Any] = {
+    **{
+        name: list[Annotated[int, msgspec.Meta(ge=-(2 ** (bits - 1)), le=2 ** (bits - 1) - 1)]]
+        for name, bits in _INTEGERS.items()
+    },
+    **{name: list[Annotated[int, msgspec.Meta(ge=0, le=2**bits - 1)]] for name, bits in _NATURALS.items()},
+    "UINT64": list[Annotated[int, msgspec.Meta(ge=0)]],
+    "BOOL": list[bool],
+    "FP32": list[float],
+    "FP64": list[float],
+    "BYTES": list[str],
+}
+_ONLY_BINARY = ("FP16", "BF16")
+_MAX_NESTING = 32  # of `data`
+_LENGTH_BYTES = 4  # of each element of a BYTES tensor, at least
+
+
+class InputReader:
+    """Reads the inputs of one request."""
+
+    def __init__(self, core: InferenceCore, model: str, version: int, regions: SharedMemory | None) -> None:
+        """`regions` is None where shared memory is off."""
+        self._core = core
+        self._model = model
+        self._version = version
+        self._regions = regions
+
+    def read(self, body: InferBody, binary: memoryview) -> dict[str, Array]:
+        """Return the inputs by name; `binary` is what stands behind the JSON. Raises RequestError."""
+        arrays: dict[str, Array] = {}
+        start = 0
+        for tensor in body.inputs:
+            if tensor.name in arrays:
+                raise RequestError(f"input '{tensor.name}' already exists in request")
+            size = tensor.parameters.binary_data_size or 0
+            if len(binary) - start < size:
+                raise self._too_little(tensor.name, size - (len(binary) - start))
+            arrays[tensor.name] = self._array(tensor, binary[start : start + size])
+            start += size
+        if start != len(binary):
+            raise RequestError(f"unexpected additional input data for model '{self._model}'")
+        return arrays
+
+    def read_raw(self, binary: memoryview) -> dict[str, Array]:
+        """Return a body without JSON as the model's only input, a batch of one. Raises RequestError."""
+        inputs = self._core.model_metadata(self._model, self._version).inputs
+        if len(inputs) != 1:
+            raise RequestError(
+                f"Raw request must only have 1 input to be deduced but got {len(inputs)} inputs in "
+                f"'{self._model}' model configuration"
+            )
+        is_batched = bool(self._core.model_config(self._model, self._version).max_batch_size)
+        return {
+            inputs[0].name: self._from_bytes(_raw_tensor(inputs[0], binary, is_batched=is_batched), binary)
+        }
+
+    def _array(self, tensor: InputTensor, binary: memoryview) -> Array:
+        parameters = tensor.parameters
+        given = {
+            "data": tensor.data is not None,
+            "binary_data_size": parameters.binary_data_size is not None,
+            "shared_memory_region": parameters.shared_memory_region is not None,
+        }
+        if sum(given.values()) != 1:
+            raise _not_one_place([name for name, is_given in given.items() if is_given])
+        if tensor.datatype in ("UINT16", "BF16"):  # NumPy knows no difference, the core could not see one
+            self._check_datatype(tensor)
+        if tensor.data is not None:
+            return _from_json(tensor)
+        if parameters.shared_memory_region is not None:
+            binary = self._shared(parameters.shared_memory_region, tensor)
+        return self._from_bytes(tensor, binary)
+
+    def _shared(self, region: str, tensor: InputTensor) -> memoryview:
+        if self._regions is None:
+            raise UnsupportedError(
+                "shared memory is off; set serve.shared_memory = true in the pipeline file"
+            )
+        parameters = tensor.parameters
+        return self._regions.view(region, parameters.shared_memory_offset, parameters.shared_memory_byte_size)
+
+    def _from_bytes(self, tensor: InputTensor, data: memoryview) -> Array:
+        dtype = _dtype(tensor)
+        count = math.prod(tensor.shape)
+        if dtype.kind == "O":
+            return self._texts(tensor, data, count)
+        if count * dtype.itemsize != len(data):
+            raise RequestError(
+                f"input byte size mismatch for input '{tensor.name}' for model '{self._model}'. Expected "
+                f"{count * dtype.itemsize}, got {len(data)}"
+            )
+        return _shaped(np.frombuffer(data, dtype) if count else np.empty(0, dtype), tensor)
+
+    def _texts(self, tensor: InputTensor, data: memoryview, count: int) -> Array:
+        if count * _LENGTH_BYTES > len(data):
+            raise RequestError(
+                f"expected {count} string elements for inference input '{tensor.name}' for model "
+                f"'{self._model}', got {len(data)} bytes"
+            )
+        return _shaped(unpack_texts(data, count), tensor)
+
+    def _check_datatype(self, tensor: InputTensor) -> None:
+        expected = self._core.model_metadata(self._model, self._version).inputs
+        for known in expected:
+            if known.name == tensor.name and known.datatype != tensor.datatype:
+                raise RequestError(
+                    f"inference input '{tensor.name}' data-type is '{tensor.datatype}', but model "
+                    f"'{self._model}' expects '{known.datatype}'"
+                )
+
+    def _too_little(self, name: str, missing_bytes: int) -> RequestError:
+        return RequestError(
+            f"unexpected size for input '{name}', expecting {missing_bytes} additional bytes for model "
+            f"'{self._model}'"
+        )
+
+
+def _from_json(tensor: InputTensor) -> Array:
+    if tensor.datatype in _ONLY_BINARY:
+        raise RequestError(
+            f"receiving {tensor.datatype} data via JSON is not supported. Please use the binary data format "
+            f"for input {tensor.name}"
+        )
+    dtype = _dtype(tensor)
+    elements = _flat(tensor.data or [])
+    if len(elements) != math.prod(tensor.shape):
+        raise RequestError("Unable to parse 'data': Shape does not match true shape of 'data' field")
+    try:
+        values = msgspec.convert(elements, _ELEMENTS[tensor.datatype])
+        if dtype.kind == "O":
+            values = [text.encode() for text in values]
+        with np.errstate(over="raise"):
+            return _shaped(np.array(values, dtype), tensor)
+    except msgspec.ValidationError as error:
+        raise explain_data(error, tensor.datatype, tensor.name) from None
+    except (OverflowError, FloatingPointError):
+        raise RequestError(
+            f"Unable to parse 'data': a number of input '{tensor.name}' is beyond {tensor.datatype}"
+        ) from None
+
+
+def _flat(data: list[Any]) -> list[Any]:
+    """Return the elements of lists in lists; how they are nested is of no meaning. Raises RequestError."""
+    for _ in range(_MAX_NESTING):
+        if not any(type(element) is list for element in data):
+            return data
+        data = [inner for element in data for inner in (element if type(element) is list else (element,))]
+    raise RequestError(f"Unable to parse 'data': lists are more than {_MAX_NESTING} deep")
+
+
+def _dtype(tensor: InputTensor) -> np.dtype[Any]:
+    try:
+        return array_dtype(tensor.datatype)
+    except RequestError:
+        raise RequestError(f"invalid datatype for input {tensor.name}") from None
+
+
+def _shaped(array: Array, tensor: InputTensor) -> Array:
+    try:
+        return array.reshape(tensor.shape)
+    except (ValueError, OverflowError):
+        raise RequestError(
+            f"unexpected shape for input '{tensor.name}': {tensor.shape} is too large"
+        ) from None
+
+
+def _not_one_place(given: list[str]) -> RequestError:
+    but = f"But set {' '.join(repr(name) for name in given)}" if given else "But no field is set"
+    return RequestError(
+        "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', "
+        f"'shared_memory_region' in 'parameters'. {but}"
+    )
+
+
+def _raw_tensor(known: TensorMetadata, binary: memoryview, *, is_batched: bool) -> InputTensor:
+    """Derive the shape from how many bytes there are."""
+    shape = [1, *known.shape[1:]] if is_batched else list(known.shape)
+    if shape.count(-1) > 1 or (known.datatype == "BYTES" and math.prod(shape) != 1):
+        raise RequestError(f"For raw input '{known.name}', the model must have at most one variable side")
+    if known.datatype != "BYTES" and -1 in shape:
+        rest = math.prod(side for side in shape if side != -1) * array_dtype(known.datatype).itemsize
+        shape[shape.index(-1)] = len(binary) // max(1, rest)
+    return InputTensor(known.name, shape, known.datatype)

@@ -1,0 +1,99 @@
+"""Requests' heads, answers, and which status an error has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import msgspec
+
+from edgert.errors import (
+    CancelledError,
+    EdgertError,
+    RequestError,
+    UnavailableError,
+    UnknownModelError,
+    UnsupportedError,
+)
+
+JSON = "application/json"
+BINARY = "application/octet-stream"
+TEXT = "text/plain"
+CLIENT_CLOSED = 499  # no standard has it; nobody reads it
+Buffer = bytes | bytearray | memoryview
+_PHRASES = {status.value: status.phrase for status in HTTPStatus} | {CLIENT_CLOSED: "Client Closed Request"}
+_STATUSES = (  # the first class that fits
+    (UnknownModelError, 404),
+    (UnavailableError, 503),
+    (UnsupportedError, 501),
+    (CancelledError, CLIENT_CLOSED),
+    (RequestError, 400),
+)
+
+
+class RefusedError(RequestError):
+    """A request that HTTP itself has a status for. `reason` is what it is counted under."""
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+
+
+class Head(msgspec.Struct, frozen=True):
+    """A request without its body."""
+
+    method: str
+    path: str
+    headers: dict[bytes, bytes]  # names in lower case; of two of one name the last
+    body_bytes: int | None  # None: it comes in chunks
+    is_kept_alive: bool
+    is_http_1_0: bool = False
+
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether the client sends its body only once it is told to."""
+        return not self.is_http_1_0 and self.headers.get(b"expect", b"").lower() == b"100-continue"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a client gets. The body's buffers are read by `encode_answer`, not later."""
+
+    status: int = 200
+    body: Sequence[Buffer] = ()
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def json_answer(value: object, status: int = 200) -> Answer:
+    """Return `value` as JSON."""
+    return Answer(status, (msgspec.json.encode(value),))
+
+
+def error_answer(error: EdgertError) -> Answer:
+    """Return `{"error": ...}` with the error's status."""
+    status = status_of(error)
+    headers = (("Retry-After", "1"),) if status == HTTPStatus.SERVICE_UNAVAILABLE else ()
+    return Answer(status, (msgspec.json.encode({"error": str(error)}),), JSON, headers)
+
+
+def status_of(error: EdgertError) -> int:
+    """Return the HTTP status; 500 for what is not the client's fault."""
+    if isinstance(error, RefusedError):
+        return error.code
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+
+
+def encode_answer(answer: Answer, *, connection: str = "", is_head: bool = False) -> bytes:
+    """Return head and body as they go over the wire: the one copy of the body's buffers.
+
+    `connection` is that header's value; empty: there is none.
+    """
+    size = sum(piece.nbytes if isinstance(piece, memoryview) else len(piece) for piece in answer.body)
+    lines = [f"HTTP/1.1 {answer.status} {_PHRASES[answer.status]}\r\nContent-Type: {answer.content_type}\r\n"]
+    lines += [f"{name}: {value}\r\n" for name, value in answer.headers]
+    if connection:
+        lines.append(f"Connection: {connection}\r\n")
+    lines.append(f"Content-Length: {size}\r\n\r\n")
+    head = "".join(lines).encode("latin-1", "replace")
+    return head if is_head else b"".join((head, *answer.body))

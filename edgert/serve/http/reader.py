@@ -1,0 +1,120 @@
+"""Received bytes become requests, one after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgert.serve.http.chunks import ChunkedBody
+from edgert.serve.http.message import Head, RefusedError
+from edgert.serve.http.request_head import parse_head
+from edgert.serve.options import LimitOptions
+
+_ALIGNMENT = 64  # where in memory the first tensor of a body begins
+_HEAD_END = b"\r\n\r\n"
+
+
+class RequestReader:
+    """Reads one connection. A body of known length is received in the place where its tensors are read.
+
+    Call `read_head` until it has a head, `begin_body`, then `read_body` until it has the body; between
+    these calls bytes are received into `buffer` and reported with `received`. Does no input or output.
+    """
+
+    def __init__(self, limits: LimitOptions, scratch: memoryview) -> None:
+        """`scratch` may be shared by readers of one thread: it is read in `received`."""
+        self._limits = limits
+        self._scratch = scratch
+        self._pending = b""  # received, not looked at
+        self._body: memoryview | None = None
+        self._filled = 0
+        self._skipped = 0  # bytes of a body that nobody wants, still to come
+        self._chunks: ChunkedBody | None = None
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much has come of the next request."""
+        return len(self._pending)
+
+    @property
+    def has_begun_body(self) -> bool:
+        """Whether some of the body has come."""
+        return bool(self._pending or self._filled)
+
+    def buffer(self) -> memoryview:
+        """Return where the next bytes are to go."""
+        if self._body is not None and self._filled < len(self._body):
+            return self._body[self._filled :]
+        return self._scratch
+
+    def received(self, count: int) -> None:
+        """Take in `count` bytes that `buffer` got."""
+        if self._body is not None and self._filled < len(self._body):
+            self._filled += count
+        else:
+            self._pending += self._scratch[:count]
+
+    def read_head(self) -> Head | None:
+        """Return the next request's head, or None if it has not come yet. Raises RefusedError."""
+        if self._pending.startswith((b"\r", b"\n")):  # some clients end a body with an empty line
+            self._pending = self._pending.lstrip(b"\r\n")
+        limit = self._limits.header_kb * 1024
+        end = self._pending.find(_HEAD_END, 0, limit)
+        if end < 0:
+            if len(self._pending) >= limit:
+                raise RefusedError(431, "head_too_large", f"a request's head may have {limit} bytes")
+            return None
+        end += len(_HEAD_END)
+        head = parse_head(self._pending[:end], self._limits)
+        self._pending = self._pending[end:]
+        return head
+
+    def begin_body(self, head: Head, *, is_wanted: bool) -> None:
+        """Prepare for the body; an unwanted one is passed over. Raises RefusedError if it is too long."""
+        limit = self._limits.request_mb << 20
+        if head.body_bytes is None:
+            self._chunks = ChunkedBody(limit, is_kept=is_wanted)
+        elif head.body_bytes > limit:
+            raise RefusedError(
+                413, "body_too_large", f"a request may have {limit} bytes; this one has {head.body_bytes}"
+            )
+        elif is_wanted and head.body_bytes:
+            self._place_body(head, head.body_bytes)
+        else:
+            self._skipped = head.body_bytes
+
+    def read_body(self) -> memoryview | None:
+        """Return the body, empty if unwanted, or None if it has not come yet. Raises RefusedError."""
+        if self._chunks is not None:
+            return self._read_chunks(self._chunks)
+        if self._skipped:
+            passed = min(self._skipped, len(self._pending))
+            self._pending = self._pending[passed:]
+            self._skipped -= passed
+            return None if self._skipped else memoryview(b"")
+        body = self._body
+        if body is None:
+            return memoryview(b"")
+        if self._filled < len(body):
+            return None
+        self._body = None
+        self._filled = 0
+        return body
+
+    def _place_body(self, head: Head, length: int) -> None:
+        """Choose the place so that the tensors behind a JSON header begin on a whole address."""
+        header = head.headers.get(b"inference-header-content-length", b"")
+        before = int(header) if header.isdigit() and len(header) < len(str(length)) + 1 else 0
+        room = np.empty(length + _ALIGNMENT, np.uint8)
+        address: int = room.__array_interface__["data"][0]
+        start = -(address + before) % _ALIGNMENT
+        self._body = room.data[start : start + length]
+        self._filled = min(length, len(self._pending))
+        self._body[: self._filled] = self._pending[: self._filled]
+        self._pending = self._pending[self._filled :]
+
+    def _read_chunks(self, chunks: ChunkedBody) -> memoryview | None:
+        self._pending = chunks.feed(self._pending)
+        if not chunks.is_complete:
+            return None
+        self._chunks = None
+        return memoryview(chunks.body)

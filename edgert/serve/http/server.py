@@ -1,0 +1,166 @@
+"""The HTTP front: it listens, and ends what takes too long."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
+
+from edgert.errors import ConfigError
+from edgert.serve.core import InferenceCore
+from edgert.serve.gate import Gate
+from edgert.serve.http.connection import Connection
+from edgert.serve.http.control import ControlRoutes
+from edgert.serve.http.describe import DescribeRoutes
+from edgert.serve.http.door import Door
+from edgert.serve.http.infer import InferRoutes
+from edgert.serve.http.pages import Page, add_pages
+from edgert.serve.http.regions import RegionRoutes
+from edgert.serve.http.router import Router
+from edgert.serve.http.settings import SettingRoutes
+from edgert.serve.http.site import Site, Where
+from edgert.serve.options import ServeOptions, TlsOptions
+from edgert.serve.shared_memory import SharedMemory
+from edgert.stats import LiveCount, Tally
+
+THREADS = 2  # for what may block, pages and long JSON; and as many that load and unload models
+_BACKLOG = 512
+_MAX_LOOK_S = 1.0  # how often connections are looked at; oftener where limits are shorter
+
+
+class HttpFront:
+    """Answers HTTP on an event loop. `counts` has what was refused or given up, by reason.
+
+    `router` may get further paths before `start`.
+    """
+
+    live: ClassVar[LiveCount] = LiveCount("http front")
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        core: InferenceCore,
+        options: ServeOptions,
+        control_allowed: bool,
+        pages: Mapping[str, Page],
+        *,
+        regions: SharedMemory | None = None,
+        gate: Gate | None = None,
+        token: str = "",
+    ) -> None:
+        """`regions` is None where shared memory is off; `gate` is shared with the other fronts."""
+        self.counts = Tally()
+        self.router = Router()
+        self._address = (host, port)
+        self._options = options
+        self._gate = gate or Gate(options.limits.requests)
+        self._door = Door(self.router, token, is_control_allowed=control_allowed)
+        self._server: asyncio.Server | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._site: Site
+        self._executors: dict[Where, ThreadPoolExecutor] = {}
+        add_pages(self.router, pages)
+        self._add_routes(core, regions)
+
+    async def start(self) -> str:
+        """Listen, and return the URL. Raises ConfigError if the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        context = tls_context(self._options.tls) if self._options.tls else None
+        self._executors = {
+            "aside": ThreadPoolExecutor(THREADS, "http"),
+            "control": ThreadPoolExecutor(THREADS, "http:control"),
+        }
+        self._site = Site(
+            self._options.limits,
+            self._door.admit,
+            gate=self._gate,
+            executors=self._executors,
+            loop=loop,
+            counts=self.counts,
+        )
+        self._server = await self._listen(loop, context)
+        self.live.opened()
+        self._look()
+        host, port = self._address[0], self._server.sockets[0].getsockname()[1]
+        return f"{'https' if context else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    async def stop(self, timeout_s: float) -> None:
+        """Let requests under way be answered for at most that long, then close all connections."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        self._site.is_stopping = True
+        for connection in list(self._site.connections):
+            connection.stop()
+        await self._all_gone(timeout_s)
+        for connection in list(self._site.connections):
+            connection.abort()
+        await self._all_gone(1.0)
+        if self._watch is not None:
+            self._watch.cancel()
+        self._end_threads()
+        self.live.closed()
+
+    def _add_routes(self, core: InferenceCore, regions: SharedMemory | None) -> None:
+        DescribeRoutes(core, has_shared_memory=regions is not None).add_to(self.router)
+        InferRoutes(core, regions).add_to(self.router)
+        ControlRoutes(core).add_to(self.router)
+        RegionRoutes(regions).add_to(self.router)
+        SettingRoutes().add_to(self.router)
+
+    async def _listen(
+        self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None
+    ) -> asyncio.Server:
+        host, port = self._address
+        handshake_s = self._options.limits.arrive_s if context else None
+        try:
+            return await loop.create_server(
+                lambda: Connection(self._site),
+                host,
+                port,
+                ssl=context,
+                backlog=_BACKLOG,
+                ssl_handshake_timeout=handshake_s,
+            )
+        except OSError as error:
+            self._end_threads()
+            raise ConfigError(
+                f"http: cannot listen on {host}:{port}: {error}. Choose another http.port."
+            ) from error
+
+    def _end_threads(self) -> None:
+        for executor in self._executors.values():
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _all_gone(self, timeout_s: float) -> None:
+        try:
+            await asyncio.wait_for(self._site.all_gone.wait(), timeout_s)
+        except asyncio.TimeoutError:
+            return
+
+    def _look(self) -> None:
+        """End what is over its time, now and from time to time."""
+        limits = self._options.limits
+        now_s = self._site.loop.time()
+        for connection in list(self._site.connections):
+            connection.expire_if_due(now_s)
+        look_s = min(_MAX_LOOK_S, limits.arrive_s / 4, limits.idle_s / 4, limits.answer_s / 4)
+        self._watch = self._site.loop.call_later(look_s, self._look)
+
+
+def tls_context(options: TlsOptions) -> ssl.SSLContext:
+    """Return the context of a server. Raises ConfigError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(options.certificate, options.key)
+        if options.client_ca:
+            context.load_verify_locations(options.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"serve.tls: certificate, key or client_ca cannot be read: {error}") from error
+    return context
