@@ -24,6 +24,8 @@ from edgert import __version__
 from edgert.errors import ConfigError
 
 PART = ".cross-"
+NAMED = 5
+SHIPPED = ("edgert", "systemd", "pipelines", "cross")  # what a bundle's bytes depend on
 
 
 def build(target: Target, where: Where) -> list[Path]:
@@ -31,6 +33,9 @@ def build(target: Target, where: Where) -> list[Path]:
     if target.no_bundle:
         raise ConfigError(f"{target.name} has no bundle. {target.no_bundle}")
     epoch_s = commit_time_s()
+    if where.wheel is None and (changed := uncommitted()):
+        more = f" and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+        say(f"not as committed, and in the bundle as they are: {', '.join(changed[:NAMED])}{more}")
     with _part_folder(where.dist) as folder:
         tree = collect(target, where, folder, epoch_s)
         say(f"pack {sum(content.size for content in tree.values()) / 1e6:.1f} MB")
@@ -76,10 +81,21 @@ def commit_time_s() -> int:
         if not given.isdecimal():
             raise ConfigError(f"SOURCE_DATE_EPOCH = {given!r}: expected seconds since 1970")
         return int(given)
-    git = shutil.which("git")
-    if git is not None:
-        command = [git, "-C", str(CHECKOUT), "log", "-1", "--format=%ct"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if not done.returncode:
-            return int(done.stdout)
+    if said := _git("log", "-1", "--format=%ct"):
+        return int(said)
     raise CrossError(f"{CHECKOUT} is no git checkout; set SOURCE_DATE_EPOCH to the time of its sources.")
+
+
+def uncommitted() -> list[str]:
+    """Return the files of a bundle that are not as the last commit has them; none where there is no git."""
+    lines = _git("status", "--porcelain", "--", *SHIPPED).splitlines()
+    return [line[3:] for line in lines]
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says of the checkout; nothing if it fails or is missing."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    command = [git, "-C", str(CHECKOUT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout

@@ -101,8 +101,9 @@ def _find_wheels(target: Target, cache: Path) -> Iterator[Finding]:
         return
     pins = read_lock(file)
     here = sum((cache / pin.file_name).is_file() for pin in pins)
-    state = State.THERE if here == len(pins) else State.FETCHED
-    yield Finding("wheels", state, f"{here} of {len(pins)} are in {cache}; the others are on PyPI")
+    is_whole = here == len(pins)
+    said = f"{here} of {len(pins)} are in {cache}{'' if is_whole else '; the others are on PyPI'}"
+    yield Finding("wheels", State.THERE if is_whole else State.FETCHED, said)
 
 
 def _find_kernel_compilers(target: Target, place: Place) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cross.layout import Content, Tree
 from cross.native import SYSTEM_PACKAGES
-from cross.pycuda_compile import SDIST
+from cross.pycuda_compile import SDIST, VERSION
 from cross.tar import tar
 from cross.target import Target
 from cross.xz import Packer
@@ -24,18 +24,22 @@ SYSTEM_FILES = {
 }
 MAINTAINER = "edgert <edgert@localhost>"
 
+# dpkg sets DPKG_ROOT where it runs a script from outside of the root that it fills. A compiled pycuda is
+# whole when it has METADATA, which is written last.
 POSTINST = """#!/bin/sh
 set -e
+lib=$DPKG_ROOT/opt/edgert/lib/edgert
 if [ "$1" = configure ]; then
   ! command -v systemd-sysusers >/dev/null || systemd-sysusers edgert.conf || true
   ! command -v systemd-tmpfiles >/dev/null || systemd-tmpfiles --create edgert.conf || true
-  if [ -d /opt/edgert/lib/edgert/pycuda ] && [ ! -d /opt/edgert/lib/edgert/site/pycuda ]; then
+  if [ -d "$lib/pycuda" ] && [ ! -f "$lib/site/{pycuda}.dist-info/METADATA" ]; then
     echo "edgert: compiling pycuda for this board, once; it takes a few minutes."
-    {pycuda} ||
-      echo "edgert: pycuda was not compiled, so no CUDA engine runs yet. Mend what is said above, then:
-  sudo {pycuda}" >&2
+    rm -rf "$lib"/site/pycuda "$lib"/site/pycuda-*.dist-info
+    compile="python{python} -I $lib/pycuda/pycuda_compile.py $lib/pycuda/{sdist} --into $lib/site"
+    $compile || echo "edgert: pycuda was not compiled, so no CUDA engine runs yet. Mend what is said above,
+then: sudo $compile" >&2
   fi
-  python{python} -I -m compileall -q --invalidation-mode unchecked-hash /opt/edgert/lib/edgert ||
+  python{python} -I -m compileall -q --invalidation-mode unchecked-hash "$lib" ||
     echo "edgert: some modules were not compiled; they are when they are first used." >&2
   if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || true
@@ -46,15 +50,29 @@ fi
 
 PRERM = """#!/bin/sh
 set -e
+lib=$DPKG_ROOT/opt/edgert/lib/edgert
 if [ "$1" = remove ]; then
   [ ! -d /run/systemd/system ] || systemctl stop 'edgert@*.service' || true
-  [ ! -d /opt/edgert/lib/edgert/pycuda ] || rm -rf /opt/edgert/lib/edgert/site/pycuda*
+  [ ! -d "$lib/pycuda" ] || rm -rf "$lib"/site/pycuda "$lib"/site/pycuda-*.dist-info
 fi
-find /opt/edgert/lib/edgert -depth -name __pycache__ -type d -exec rm -r {} + 2>/dev/null || true
+find "$lib" -depth -name __pycache__ -type d -exec rm -r {} + 2>/dev/null || true
 """
 
+# Purged is what edgert has written itself, and what starts units that are no more. Pipeline files, secrets
+# and results that no broker has had yet are somebody's.
 POSTRM = """#!/bin/sh
 set -e
+system=$DPKG_ROOT/etc/systemd/system
+if [ "$1" = purge ]; then
+  for file in "$system"/edgert@*.service.d/*.conf "$system"/edgert* "$DPKG_ROOT"/etc/*.d/edgert.conf; do
+    [ ! -f "$file" ] || ! head -n 1 "$file" | grep -q '^# Written by edgert systemd install' || rm "$file"
+  done
+  for link in "$system"/*.wants/edgert@*.service "$system"/*.wants/edgert.target; do
+    [ ! -L "$link" ] || [ -e "$link" ] || rm "$link"
+  done
+  rmdir "$system"/edgert@*.service.d "$system"/edgert.target.wants 2>/dev/null || true
+  rm -rf "$DPKG_ROOT/var/cache/edgert"
+fi
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload || true
 fi
@@ -96,11 +114,7 @@ def installed_tree(tree: Tree, units: Path) -> Tree:
 
 
 def _postinst(target: Target) -> str:
-    lib = "/opt/edgert/lib/edgert"
-    source = f"{lib}/pycuda/pycuda_compile.py {lib}/pycuda/{SDIST}"
-    return POSTINST.format(
-        python=target.python, pycuda=f"python{target.python} -I {source} --into {lib}/site"
-    )
+    return POSTINST.format(python=target.python, sdist=SDIST, pycuda=f"pycuda-{VERSION}")
 
 
 def _control(installed: Tree, target: Target, version: str) -> str:

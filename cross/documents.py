@@ -12,6 +12,7 @@ from typing import Any
 
 from cross.distribution import Distribution
 from cross.layout import DOCUMENTS, EXAMPLES, LICENCES, Content, Tree
+from cross.pycuda_compile import SDIST
 from cross.target import Target
 
 README = """edgert {version} for {description}
@@ -19,15 +20,22 @@ README = """edgert {version} for {description}
 Start:     edgert doctor --run          what does this board have, and what is missing?
            edgert check FILE.toml       is this pipeline file right? examples/ beside this file has some
            edgert run FILE.toml
-Service:   edgert systemd install NAME  for /etc/edgert/NAME.toml, then: systemctl start edgert@NAME
+Service:   sudo edgert systemd install NAME    for /etc/edgert/NAME.toml, then: systemctl start edgert@NAME
 
 Needs:     Python {python}, glibc {glibc} or later{board}
 Devices:   those of the groups {groups}
 Here:      {carried}
-
+{pycuda}
 The archive runs from any folder: bin/edgert. The package stands in /opt/edgert.
 licences/ has what the owners of each part allow; sbom.cdx.json lists the parts; SHA256SUMS is of the
 archive's files.
+"""
+
+
+PYCUDA = """\
+pycuda:    is here as its source. The package compiles it when it is installed; for the archive, once:
+           cd lib/edgert && python{python} -I pycuda/pycuda_compile.py pycuda/{sdist} --into site
+           Both need: apt-get install {tools}
 """
 
 
@@ -58,10 +66,12 @@ def checksums(tree: Tree) -> bytes:
     )
 
 
-def _readme(target: Target, version: str, carried: Iterable[Distribution]) -> str:
+def _readme(target: Target, version: str, carried: list[Distribution]) -> str:
     board = target.board
     needs = [f"CUDA {board.cuda}"] * bool(board.cuda) + [f"TensorRT {board.tensorrt}"] * bool(board.tensorrt)
     needs += [f"Python module {module}" for module in board.modules]
+    is_source = any(part.name == "pycuda" and not part.modules for part in carried)
+    tools = " ".join(package.partition(" ")[0] for package in board.suggests)
     return README.format(
         version=version,
         description=target.description,
@@ -70,6 +80,7 @@ def _readme(target: Target, version: str, carried: Iterable[Distribution]) -> st
         board="".join(f", {need}" for need in needs),
         groups=", ".join(target.bundle.device_groups),
         carried=", ".join(f"{part.name} {part.version}" for part in carried),
+        pycuda=PYCUDA.format(python=target.python, sdist=SDIST, tools=tools) if is_source else "",
     )
 
 

@@ -221,15 +221,18 @@ def install(source: Path, modules: list[Path], site: Path) -> None:
 
 
 def package_files(source: Path, modules: list[Path]) -> Iterator[tuple[str, Path]]:
-    """Yield the installed package: each file's name in the folder of modules, and where it lies now."""
+    """Yield the installed package: each file's name in the folder of modules, and where it lies now.
+
+    METADATA comes last: it says that the others are there.
+    """
     for file in sorted((source / "pycuda").rglob("*")):
         name = file.relative_to(source)
         if file.suffix in (".py", ".hpp") and not _LEFT_OUT & set(name.parts):
             yield name.as_posix(), file
     for module in modules:
         yield f"pycuda/{module.name}", module
-    yield f"pycuda-{VERSION}.dist-info/METADATA", source / "PKG-INFO"
     yield f"pycuda-{VERSION}.dist-info/licenses/LICENSE", source / "LICENSE"
+    yield f"pycuda-{VERSION}.dist-info/METADATA", source / "PKG-INFO"
 
 
 if __name__ == "__main__":

@@ -13,16 +13,19 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from cross.build import bundle_names
 from cross.errors import CrossError
 from cross.own_wheel import CHECKOUT
 from cross.smoke_line import run_line
 from cross.smoke_root import ForeignRoot
 from cross.sysroot import make_root
+from cross.target import read_target
 from edgert.demo.example import write_example
 from edgert.demo.folders import scratch_folder
 from edgert.demo.material import Material, default_cache, prepare_material
 from edgert.exit_codes import ExitCode
 
+TARGET = "debian-arm64"
 HELP = "Try a bundle of debian-arm64 in an arm64 root under qemu."
 EXAMPLE = "/example"
 PIPELINE = f"{EXAMPLE}/demo.toml"
@@ -41,15 +44,22 @@ class Step(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `cross smoke`."""
-    parser.add_argument("archive", type=Path, metavar="ARCHIVE", help="dist/edgert-...-debian-arm64.tar.xz")
+    parser.add_argument(
+        "archive", type=Path, nargs="?", metavar="ARCHIVE", help="default: that in dist/, with its package"
+    )
     parser.add_argument("--package", type=Path, metavar="DEB", help="install this with dpkg there, too")
+    parser.add_argument("--dist", type=Path, default=CHECKOUT / "dist", metavar="DIR", help="default: dist")
     parser.add_argument("--cache", type=Path, default=CHECKOUT / ".cache" / "cross", metavar="DIR")
     parser.add_argument("--offline", action="store_true", help="fetch no packages for the root")
 
 
 def run(options: argparse.Namespace) -> int:
     """Try it, and print a table. Raises CrossError at the first step that goes wrong."""
-    run_smoke(options.archive, options.package, options.cache.resolve(), _print, offline=options.offline)
+    archive, package = options.archive, options.package
+    if archive is None:
+        names = bundle_names(read_target(TARGET))
+        archive, package = options.dist / names[0], package or options.dist / names[1]
+    run_smoke(archive, package, options.cache.resolve(), _print, offline=options.offline)
     return ExitCode.OK
 
 
@@ -70,7 +80,7 @@ def run_smoke(
     """
     for file in (archive, package):
         if file is not None and not file.is_file():
-            raise CrossError(f"There is no {file}. Build it: python -m cross build debian-arm64")
+            raise CrossError(f"There is no {file}. Build it: edgert cross build {TARGET}")
     began_s = time.monotonic()
     root = make_root(cache, offline=offline)
     material = prepare_material(default_cache(), report)

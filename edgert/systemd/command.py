@@ -66,12 +66,15 @@ def install(machine: Machine, request: Request) -> ExitCode:
     _print_changes(machine, states, gone)
     left = machine.make_user()
     machine.read_units_again()
-    print(
-        "\n".join(
-            ["Next:", *(f"  on its first start: {step}" for step in left), *_next_steps(machine, request)]
-        )
-    )
-    return _code_for(machine.at(path) for path, state in states.items() if state == "edited")
+    has_changed = bool(gone) or "changed" in states.values()
+    print("Next:")
+    for step in (
+        *(f"on its first start: {step}" for step in left),
+        *_next_steps(machine, request, has_changed),
+    ):
+        print(f"  {step}")
+    edited = (machine.at(path) for path, state in states.items() if state == "edited")
+    return _code_for(edited, "To have edgert's, delete it and install again.")
 
 
 def remove(machine: Machine, instances: tuple[str, ...] = ()) -> ExitCode:
@@ -89,7 +92,7 @@ def remove(machine: Machine, instances: tuple[str, ...] = ()) -> ExitCode:
     if not ours:
         print("  nothing of edgert's to remove")
     print("Left as they are: the user edgert, /etc/edgert, /var/lib/edgert, /var/cache/edgert")
-    return _code_for(path for path in found if path not in ours)
+    return _code_for((path for path in found if path not in ours), "If nobody needs it, delete it.")
 
 
 def _board(options: argparse.Namespace, machine: Machine) -> Board:
@@ -113,29 +116,31 @@ def _print_changes(machine: Machine, states: Mapping[Path, State], gone: Iterabl
         print(f"  removed, no longer needed: {path}")
 
 
-def _next_steps(machine: Machine, request: Request) -> Iterator[str]:
+def _next_steps(machine: Machine, request: Request, has_changed: bool) -> Iterator[str]:
     """Yield what a person does after the installation."""
     instances = request.instances or ("NAME",)
+    services = " ".join(f"edgert@{name}.service" for name in instances)
+    if machine.is_image and not machine.at(request.program).exists():
+        yield f"install edgert's package in the image: there is no {machine.at(request.program)}"
     for name in instances:
         file = machine.at(f"/etc/edgert/{name}.toml")
         if not file.exists():
-            yield f"  put the pipeline file in {file}"
+            yield f"put the pipeline file in {file}"
         if not machine.is_image:
-            yield f"  {request.program} check {file}"
-    services = " ".join(f"edgert@{name}.service" for name in instances)
+            yield f"{request.program} check {file}"
     if machine.is_image:
-        yield f"  systemctl --root={machine.root} enable edgert.target {services}"
+        yield f"systemctl --root={machine.root} enable edgert.target {services}"
         return
-    yield f"  systemctl enable --now edgert.target {services}"
-    yield f"  journalctl -f -u {services.split()[0]}"
+    yield f"systemctl enable --now edgert.target {services}"
+    if has_changed:
+        yield "systemctl try-restart 'edgert@*.service'    # what runs already follows the files of before"
+    yield f"journalctl -f -u {services.split()[0]}"
 
 
-def _code_for(edited: Iterable[Path]) -> ExitCode:
+def _code_for(edited: Iterable[Path], advice: str) -> ExitCode:
     """Say which files stay, as somebody has edited or made them; what to do with these, a person decides."""
     code = ExitCode.OK
     for path in edited:
-        print(
-            f"{path} is not as edgert wrote it, so it stays. To have edgert's, delete it and install again."
-        )
+        print(f"{path} is not as edgert wrote it, so it stays. {advice}")
         code = ExitCode.CONFIG
     return code

@@ -40,7 +40,9 @@ def folders_in_homes(folders: Iterable[Path]) -> tuple[Path, ...]:
     for folder in sorted(set(folders)):
         if any(folder.is_relative_to(place) for place in _PRIVATE):
             raise ConfigError(
-                f"{folder}: the service has a /tmp of its own and cannot see this. Install elsewhere."
+                f"{folder}: the service has a /tmp of its own and cannot see this. Let edgert stand in "
+                f"{PACKAGED_PROGRAM.parents[1]}, where its package puts it, or set it up anew in another "
+                "place, say /srv/edgert; one that stands elsewhere already: --program FILE"
             )
         in_home = any(folder.is_relative_to(home) for home in _HOMES)
         if in_home and not any(folder.is_relative_to(outer) for outer in kept):

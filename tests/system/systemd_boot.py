@@ -2,6 +2,9 @@
 
 Nothing is downloaded: the root file system is an overlay of `/`, its changes are in memory. Needs root,
 overlays and cgroups that may be written; `why_not` says what is missing.
+
+$SYSTEMD_DEBS is a folder with Debian packages of another systemd (systemd, libsystemd-shared, libsystemd0,
+libudev1), which then runs in place of this machine's: so what only a newer one has is tried, too.
 """
 
 from __future__ import annotations
@@ -20,14 +23,25 @@ BOOT_S = 20.0
 _numbers = itertools.count(1)
 _CONTROLLERS = ("memory", "devices", "pids", "name=systemd")  # of cgroups v1: what the units use
 
-# $1: the folder for the root, $2: the cgroups as "fstype:options:place:own group", a word each.
+# $1: the folder for the root, $2: that of another systemd's packages or empty, then the cgroups, each as
+# "fstype:options:place". Packages have folders lib and bin where a merged root has links into usr.
 _BOOT = r"""
 set -eu
-root=$1
+root=$1 packages=$2 layers=/
+shift
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs "$root"
 mkdir "$root/upper" "$root/work" "$root/r"
-mount -t overlay -o "lowerdir=/,upperdir=$root/upper,workdir=$root/work" overlay "$root/r"
+if [ -n "$packages" ]; then
+  layers="$root/other:/"
+  for package in "$packages"/*.deb; do dpkg-deb -x "$package" "$root/other"; done
+  for name in lib bin sbin; do
+    [ -d "$root/other/$name" ] || continue
+    cp -a "$root/other/$name" "$root/other/usr/"
+    rm -r "$root/other/$name"
+  done
+fi
+mount -t overlay -o "lowerdir=$layers,upperdir=$root/upper,workdir=$root/work" overlay "$root/r"
 cd "$root/r"
 rm -rf etc/systemd/system var/lib/systemd run/* lib/systemd/system/*.wants etc/sysusers.d/edgert.conf
 mkdir -p etc/systemd/system lib/systemd/system/sysinit.target.wants
@@ -142,7 +156,8 @@ class Machine:
         self._process = subprocess.Popen(
             [
                 *("sh", "-ec", enter + 'exec unshare -p -m -u -i -n -C -f --kill-child sh -ec "$@"', "enter"),
-                *(_BOOT, "boot", str(self._folder), *(hierarchy.word for hierarchy in hierarchies())),
+                *(_BOOT, "boot", str(self._folder), os.environ.get("SYSTEMD_DEBS", "")),
+                *(hierarchy.word for hierarchy in hierarchies()),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

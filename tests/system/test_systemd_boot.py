@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import threading
@@ -113,6 +114,14 @@ def test_a_pipeline_gets_ready_and_answers(services, running):
     assert result["model"] == "mean"
     owner = services.machine.path("/run/edgert/door/requests").stat()
     assert oct(owner.st_mode)[-3:] == "770"
+
+
+def test_the_journal_has_priorities_and_one_clock(services, running):
+    unit = running("logged")
+    machine = services.machine
+    assert re.search(r"^info    service: ready after", machine.journal(unit), re.MULTILINE)
+    weighty = ("journalctl", "--no-pager", "-o", "cat", "-p", "warning", "-u", unit)
+    assert "ready after" not in machine.run(*weighty).stdout
 
 
 def test_the_service_can_do_nothing_that_it_need_not(services):
@@ -248,9 +257,11 @@ def test_a_process_over_its_memory_is_killed_and_started_again(services, running
     assert "status=9/KILL" in machine.journal(unit)
 
 
-def test_a_stop_answers_the_work_in_flight(services, running):
+@pytest.mark.parametrize("limit", ["", "TimeoutStopSec=200ms\n"], ids=["as shipped", "asking for more time"])
+def test_a_stop_answers_the_work_in_flight(services, running, limit):
     machine = services.machine
-    unit = running("stop", drop_in=services.misbehaving)
+    machine.path("/run/edgert/stop/begun").unlink(missing_ok=True)
+    unit = running("stop", drop_in=f"{limit}{services.misbehaving}")
     answered = []
     with services.client("stop") as client, services.asked_for("slow"):
         asking = threading.Thread(target=lambda: answered.append(client.infer(PICTURE)))

@@ -9,6 +9,7 @@ import pytest
 
 from edgert.systemd.board import RECORDED
 from edgert.systemd.command import install
+from edgert.systemd.machine import Machine
 from edgert.systemd.plan import Request
 from tests.requirements_of import need_program
 from tests.unit.systemd.places import NotedMachine, make_root
@@ -60,6 +61,19 @@ def test_verify_would_have_found_a_misspelt_key(root):
     unit = root / "etc/systemd/system/edgert@.service"
     unit.write_text(unit.read_text().replace("WatchdogSec=", "WatchdogSecs="))
     assert "Unknown key 'WatchdogSecs'" in analyze(root, "verify", "--man=no", "edgert@door.service").stderr
+
+
+def test_what_only_a_newer_systemd_knows_is_in_drop_ins_of_their_own(root):
+    """Installed for 254 and read by the one that is here, which objects to nothing else."""
+    (root / "usr/lib/systemd/libsystemd-shared-254.so").touch()
+    install(NotedMachine(root), Request(("door",), RECORDED["none"], PROGRAM))
+    said = analyze(root, "verify", "--man=no", "edgert@door.service").stderr.splitlines()
+    here = Machine(Path("/")).systemd_version()
+    assert [line.partition("edgert@.service.d/")[2].split(":")[0] for line in said] == [
+        *["40-systemd-253.conf"] * (here < 253),
+        *["41-systemd-254.conf", "41-systemd-254.conf"] * (here < 254),
+    ]
+    assert here >= 254 or "RestartSteps" in said[-2]
 
 
 def test_the_service_is_exposed_no_more_than_was_allowed(root):

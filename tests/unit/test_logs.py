@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import sys
 
 import pytest
 
@@ -52,6 +54,84 @@ def test_one_event_is_one_json_line_whatever_it_says(set_up, capsys):
     text = log_one(capsys, "one\ntwo \N{SNOWMAN} \x1b[31m")
     assert text.count("\n") == 1
     assert json.loads(text)["message"] == "one\ntwo \N{SNOWMAN} \x1b[31m"
+
+
+@pytest.mark.parametrize("evil", ["\n", "\r", "\x1b[2J", "\x85", "\N{LINE SEPARATOR}", "\0"])
+def test_what_a_sender_says_makes_no_lines_of_its_own(set_up, capsys, evil):
+    set_up("text", "info")
+    line = log_one(capsys, "source %s", f"door{evil}12:00:00 error cli: all is lost").removesuffix("\n")
+    assert line.splitlines() == [line]
+    assert evil not in line
+    assert repr(evil).strip("'") in line
+
+
+def test_only_events_begin_at_the_first_column(set_up, capsys):
+    set_up("text", "info")
+    try:
+        raise ValueError("door\n12:00:00 error cli: all is lost\n\n\x1b[2J")
+    except ValueError:
+        text = log_one(capsys, "failed", exc_info=True)
+    first, *others = text.splitlines()
+    assert first.endswith("warning capture: failed")
+    assert "    12:00:00 error cli: all is lost" in others
+    assert [line for line in others if not line.startswith("    ")] == []
+    assert "\x1b" not in text
+
+
+@pytest.fixture
+def journal(set_up, tmp_path, monkeypatch):
+    """Return a function that sets logging up with standard error as the journal, and the file behind it."""
+    file = tmp_path / "journal"
+    with file.open("w") as stream:
+
+        def set_up_journal(form):
+            monkeypatch.setattr(sys, "stderr", stream)
+            status = os.fstat(stream.fileno())
+            set_up(form, "debug", {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+
+        yield set_up_journal, file
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"), [("debug", 7), ("info", 6), ("warning", 4), ("error", 3), ("critical", 2)]
+)
+def test_the_journal_is_told_the_priority_and_keeps_the_time_itself(journal, level, priority):
+    set_up_journal, file = journal
+    set_up_journal("text")
+    getattr(logging.getLogger("edgert.capture.camera"), level)("source %s is away", "door")
+    assert file.read_text() == f"<{priority}>{level:7} capture: source door is away\n"
+
+
+def test_each_line_of_a_traceback_has_the_priority(journal):
+    set_up_journal, file = journal
+    set_up_journal("text")
+    try:
+        raise ValueError("<0>by the\n<0>lens")
+    except ValueError:
+        logging.getLogger("edgert.cli").critical("failed", exc_info=True)
+    lines = file.read_text().splitlines()
+    assert len(lines) > 3
+    assert {line[:3] for line in lines} == {"<2>"}
+
+
+def test_json_in_the_journal_is_whole(journal):
+    set_up_journal, file = journal
+    set_up_journal("json")
+    logging.getLogger("edgert.cli").error("one\ntwo")
+    (line,) = file.read_text().splitlines()
+    assert line[:3] == "<3>"
+    assert json.loads(line[3:])["message"] == "one\ntwo"
+
+
+@pytest.mark.parametrize("named", ["", "1:2", "nonsense"])
+def test_another_stream_than_the_journals_has_its_clock(set_up, tmp_path, monkeypatch, named):
+    """As when somebody sends standard error to a file in a unit, or runs edgert from a service's shell."""
+    file = tmp_path / "log"
+    with file.open("w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        set_up("text", "info", {"JOURNAL_STREAM": named})
+        logging.getLogger("edgert.cli").error("trouble")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d error   cli: trouble\n", file.read_text())
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from cross.deb import installed_tree, make_deb, package_version
 from cross.layout import Content
+from cross.pycuda_compile import VERSION
 from cross.tar import tar
 from cross.target import read_target
 from cross.xz import KEPT_BYTES, PIECE_BYTES, Packer, _number
+from edgert.systemd.stamp import stamped
 
 EPOCH_S = 1_700_000_000
 LARGE = random.Random(1).randbytes(KEPT_BYTES)
@@ -149,6 +151,79 @@ class TestDeb:
         self.ask(package, "--info")  # skips where there is no dpkg-deb
         subprocess.run(["dpkg-deb", "--control", package, tmp_path / "control"], check=True)
         subprocess.run(["sh", "-n", tmp_path / "control" / script], check=True)
+
+    @pytest.fixture
+    def run_script(self, package, tmp_path):
+        """Return a function that runs a script of the package on a root, and says what it had python run."""
+        self.ask(package, "--info")
+        subprocess.run(["dpkg-deb", "--control", package, tmp_path / "control"], check=True)
+        programs, noted = tmp_path / "programs", tmp_path / "noted"
+        programs.mkdir()
+        for name in ("python3.10", "systemd-sysusers", "systemd-tmpfiles", "systemctl"):
+            (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {noted}\n')
+            (programs / name).chmod(0o755)
+
+        def run(script, *arguments):
+            noted.write_text("")
+            subprocess.run(
+                [tmp_path / "control" / script, *arguments],
+                env={"PATH": f"{programs}:/usr/bin:/bin", "DPKG_ROOT": str(tmp_path / "root")},
+                check=True,
+            )
+            return noted.read_text()
+
+        return run
+
+    @pytest.fixture
+    def lib(self, tmp_path):
+        folder = tmp_path / "root/opt/edgert/lib/edgert"
+        for name in ("pycuda", "site"):
+            (folder / name).mkdir(parents=True)
+        return folder
+
+    def test_pycuda_is_compiled_when_there_is_none_or_none_that_is_whole(self, run_script, lib):
+        assert "pycuda_compile.py" in run_script("postinst", "configure", "")
+        driver = lib / "site/pycuda/driver.py"
+        driver.parent.mkdir()
+        driver.touch()
+        (lib / "site/pycuda-2020.1.dist-info").mkdir()  # of an older package, or of an interrupted one
+        assert "pycuda_compile.py" in run_script("postinst", "configure", "0.0.9")
+        assert [*(lib / "site").iterdir()] == []
+        made = lib / f"site/pycuda-{VERSION}.dist-info/METADATA"
+        made.parent.mkdir()
+        made.touch()
+        assert "pycuda_compile.py" not in run_script("postinst", "configure", "0.0.9")
+
+    def test_remove_takes_the_compiled_pycuda_and_an_upgrade_leaves_it(self, run_script, lib):
+        for name in ("site/pycuda", "site/pycuda-1.dist-info", "site/edgert/__pycache__"):
+            (lib / name).mkdir(parents=True)
+        run_script("prerm", "upgrade", "0.2.0")
+        assert {path.name for path in (lib / "site").iterdir()} == {"pycuda", "pycuda-1.dist-info", "edgert"}
+        assert not (lib / "site/edgert/__pycache__").exists()
+        run_script("prerm", "remove")
+        assert {path.name for path in (lib / "site").iterdir()} == {"edgert"}
+
+    def test_purge_takes_what_edgert_wrote_and_remove_nothing(self, run_script, tmp_path):
+        system = tmp_path / "root/etc/systemd/system"
+        ours = [
+            *("edgert@.service.d/20-devices.conf", "edgert@door.service.d/50-credentials.conf"),
+            *("edgert.target", "../../modules-load.d/edgert.conf"),
+        ]
+        theirs = ["edgert@.service.d/override.conf", "../../edgert/door.toml", "other.service"]
+        for name in (*ours, *theirs):
+            (system / name).parent.mkdir(parents=True, exist_ok=True)
+            (system / name).write_bytes(stamped("x\n") if name in ours else b"mine\n")
+        link = system / "edgert.target.wants/edgert@door.service"
+        link.parent.mkdir()
+        link.symlink_to(tmp_path / "gone")
+        run_script("postrm", "remove")
+        assert all((system / name).exists() for name in (*ours, *theirs))
+        assert link.is_symlink()
+        run_script("postrm", "purge")
+        assert [name for name in ours if (system / name).exists()] == []
+        assert all((system / name).exists() for name in theirs)
+        assert not link.is_symlink()
+        assert sorted(path.name for path in system.iterdir()) == ["edgert@.service.d", "other.service"]
 
     @pytest.mark.parametrize("target", ["jetson-orin-jp6", "x86_64"])
     def test_its_version_has_only_letters_that_debian_allows(self, target):

@@ -15,8 +15,13 @@ from msgspec.structs import replace
 
 from cross import build as building
 from cross import compile_kernels
-from cross.build import build, bundle_names, commit_time_s
+from cross.build import build, bundle_names, commit_time_s, uncommitted
+from cross.distribution import Distribution
+from cross.documents import documents
 from cross.errors import BundleError, CrossError
+from cross.layout import DOCUMENTS
+from cross.lock import Pin
+from cross.pycuda_compile import SDIST, VERSION
 from cross.sizes import print_sizes, sizes_of
 from cross.target import Bundle, read_target
 from edgert.errors import ConfigError
@@ -67,6 +72,15 @@ class TestContents:
         assert sbom["components"][0]["hashes"][0]["content"] in lock
         assert (documents / "examples" / "door.toml").is_file()
         assert "edgert 0.1.0 for a board of the tests" in (documents / "README").read_text()
+
+    @pytest.mark.parametrize("is_source", [True, False])
+    def test_where_pycuda_is_source_its_readme_says_how_it_is_compiled(self, tmp_path, is_source):
+        modules = frozenset() if is_source else frozenset({"pycuda/driver.py"})
+        part = Distribution(Pin("0" * 64, SDIST), "pycuda", VERSION, "MIT", modules, {})
+        tree = documents(read_target("jetson-orin-jp6"), "0.1.0", [part], tmp_path, EPOCH_S)
+        said = tree[DOCUMENTS / "README"].read().decode()
+        assert (f"python3.10 -I pycuda/pycuda_compile.py pycuda/{SDIST} --into site\n" in said) == is_source
+        assert ("apt-get install g++ python3-dev cuda-driver-dev-12-6" in said) == is_source
 
     def test_sha256sum_checks_the_unpacked_archive(self, house, tmp_path):
         top = unpack(house, tmp_path / "out")
@@ -168,6 +182,21 @@ class TestReproducible:
         monkeypatch.setattr(building, "CHECKOUT", tmp_path)
         with pytest.raises(CrossError, match="is no git checkout; set SOURCE_DATE_EPOCH"):
             commit_time_s()
+
+    def test_what_no_commit_has_is_said(self, house, monkeypatch, tmp_path, capsys):
+        git = ("git", "-C", tmp_path, "-c", "user.name=t", "-c", "user.email=t@localhost")
+        (tmp_path / "edgert").mkdir()
+        (tmp_path / "edgert/a.py").touch()
+        for command in (["init", "-q"], ["add", "edgert"], ["commit", "-qm", "first"]):
+            subprocess.run([*git, *command], check=True)
+        monkeypatch.setattr(building, "CHECKOUT", tmp_path)
+        assert uncommitted() == []
+        (tmp_path / "edgert/a.py").write_text("changed")
+        (tmp_path / "edgert/new.py").touch()
+        (tmp_path / "notes").touch()  # in no bundle
+        assert uncommitted() == ["edgert/a.py", "edgert/new.py"]
+        build(house.target, house.where)
+        assert "not as committed" not in capsys.readouterr().err  # the wheel was given
 
     def test_a_time_that_is_none_is_refused(self, monkeypatch):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")

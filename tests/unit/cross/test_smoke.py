@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from cross import smoke_root
+from cross import smoke, smoke_root
+from cross.build import bundle_names
+from cross.command import main
 from cross.errors import CrossError
 from cross.smoke import EXAMPLE, Step, doctor, last_line, run_smoke, run_step, write_example_for
 from cross.smoke_line import describe, expected
 from cross.smoke_root import ForeignRoot, children, interrupt
+from cross.target import read_target
 from edgert.demo.material import Material, ModelFiles
 from edgert.errors import ClosedError
 
@@ -78,8 +81,16 @@ class TestSteps:
         assert last_line("\n") == ""
 
     def test_an_archive_that_is_not_there_says_how_it_is_built(self, tmp_path):
-        with pytest.raises(CrossError, match="python -m cross build debian-arm64"):
+        with pytest.raises(CrossError, match="edgert cross build debian-arm64"):
             run_smoke(tmp_path / "none.tar.xz", None, tmp_path, [].append)
+
+    def test_without_a_name_the_bundle_in_dist_is_tried_whole(self, tmp_path, monkeypatch):
+        tried = []
+        monkeypatch.setattr(smoke, "run_smoke", lambda *bundle, **_: tried.append(bundle[:2]))
+        assert main(["smoke", "--dist", str(tmp_path)]) == 0
+        assert main(["smoke", "my.tar.xz"]) == 0
+        names = bundle_names(read_target("debian-arm64"))
+        assert tried == [(tmp_path / names[0], tmp_path / names[1]), (Path("my.tar.xz"), None)]
 
 
 class TestLine:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+from pathlib import Path
 
-from cross.lock import lock_file, read_lock
+import pytest
+from packaging.requirements import Requirement
+
+from cross.lock import canonical_name, lock_file, read_lock
+from cross.own_wheel import CHECKOUT
+from cross.resolve import environment_of, requirements_of
 from cross.target import read_target, target_names
+from edgert.config import Document
 from edgert.errors import ConfigError
 from edgert.prepare.kernels import CUDA12_IMAGE, CUDA13_IMAGE
 
+JETPACK = Document.load(Path(__file__).with_name("jetpack.toml")).tree
+OF_UBUNTU = {"g++": "13", "python3-dev": "3.12"}
 ALL = {
     *("debian-arm64", "drive-linux", "drive-qnx", "jetson-orin-jp6", "jetson-orin-jp72"),
     *("jetson-thor-jp7", "x86_64"),
@@ -38,12 +47,53 @@ def test_a_lock_holds_the_targets_own_pins_and_not_what_it_leaves_out(name):
     assert not pins.keys() & set(target.wheels.without)
 
 
+@pytest.mark.parametrize("name", sorted(ALL - {"drive-qnx"}))
+def test_a_lock_has_all_that_edgert_requires_now(name):
+    """A dependency that came later would be missing from the bundle: python -m cross lock TARGET."""
+    target = read_target(name)
+    project = Document.load(CHECKOUT / "pyproject.toml").tree
+    required = requirements_of(target, project, environment_of(target))
+    wanted = {canonical_name(Requirement(text).name) for text in required} - {*target.wheels.without}
+    assert wanted <= {pin.distribution for pin in read_lock(lock_file(name))}
+
+
 @pytest.mark.parametrize("name", sorted(name for name in ALL if name.startswith(("jetson", "drive-linux"))))
 def test_a_board_with_a_gpu_gets_the_kernels_that_its_driver_takes(name):
     target = read_target(name)
     image = CUDA12_IMAGE if target.board.cuda.startswith("12.") else CUDA13_IMAGE
     assert target.bundle.kernels == (image,)
     assert "opencv-python-headless" not in {pin.distribution for pin in read_lock(lock_file(name))}
+
+
+@pytest.mark.parametrize(
+    ("name", "release"),
+    [
+        ("jetson-orin-jp6", "36.5"),
+        ("jetson-thor-jp7", "38.4"),
+        ("jetson-thor-jp7", "39.2"),
+        ("jetson-orin-jp72", "39.2"),
+    ],
+)
+def test_every_package_that_a_jetson_is_to_have_is_in_its_jetpack(name, release):
+    board = read_target(name).board
+    there = {**JETPACK[release], **OF_UBUNTU}
+    for wanted in (*board.depends, *board.recommends, *board.suggests):
+        assert any(is_there(text, there) for text in wanted.split(" | ")), wanted
+
+
+def test_a_package_that_a_jetpack_lacks_or_has_too_old_would_be_found():
+    assert is_there("nvidia-l4t-core (>= 36.4)", JETPACK["36.5"])
+    assert not is_there("nvidia-l4t-core (>= 36.6)", JETPACK["36.5"])
+    assert not is_there("nvidia-l4t-opencv", JETPACK["36.5"])
+
+
+def is_there(text, packages):
+    name, least = re.fullmatch(r"(\S+)(?: \(>= ([\d.]+)\))?", text).groups()
+    return name in packages and (least is None or numbers(packages[name].partition("-")[0]) >= numbers(least))
+
+
+def numbers(version):
+    return [int(number) for number in version.split(".")]
 
 
 def test_qnx_says_why_it_has_no_bundle():

@@ -68,9 +68,11 @@ def test_what_stands_in_a_home_is_shown_to_the_service_and_nothing_else_of_it():
 
 
 @pytest.mark.parametrize("place", ["/tmp/x", "/var/tmp/venv"])
-def test_what_stands_in_tmp_is_refused(place):
-    with pytest.raises(ConfigError, match="has a /tmp of its own"):
+def test_what_stands_in_tmp_is_refused_with_a_place_that_would_do(place):
+    with pytest.raises(ConfigError, match="has a /tmp of its own") as refused:
         folders_in_homes([Path(place)])
+    assert "/opt/edgert, where its package puts it" in str(refused.value)
+    assert folders_in_homes([Path("/srv/edgert"), Path("/opt/edgert")]) == ()
 
 
 @pytest.mark.parametrize("bad", ["bin/edgert", "/a b/edgert", "/50%/edgert", "/a\nExecStart=/x"])
