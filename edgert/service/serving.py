@@ -102,7 +102,10 @@ class Serving:
         self._gauges.open()
         undo.callback(self._gauges.close)
         token = self._token()
-        front = Front(lambda: self._fronts(pages, token))
+        regions = SharedMemory(self._assembly.device.copies) if self._options.shared_memory else None
+        if regions is not None:
+            undo.callback(regions.close)
+        front = Front(lambda: self._fronts(pages, token, regions))
         for address in front.open():
             log.info("serve: %s", address)
         undo.callback(front.close, self._file.options.service.drain_s)
@@ -158,10 +161,9 @@ class Serving:
     def _infer(self, request: object) -> None:
         self.core.infer(request)  # type: ignore[arg-type]  # the core is made after who asks it
 
-    def _fronts(self, pages: Pages, token: str) -> list[NetworkFront]:
+    def _fronts(self, pages: Pages, token: str, regions: SharedMemory | None) -> list[NetworkFront]:
         options, http = self._options, self._file.options.http
         gate = Gate(options.limits.requests)
-        regions = SharedMemory(self._assembly.device.copies) if options.shared_memory else None
         fronts: list[NetworkFront] = []
         if http is not None:
             from edgert.serve.http.server import HttpFront  # with httptools, which only a server needs

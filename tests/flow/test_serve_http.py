@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import struct
+import threading
 import zlib
 from contextlib import ExitStack
 
@@ -307,6 +308,20 @@ class TestInference:
             )
             answer = client.answer()
         assert (answer.status, "no UTF-8" in answer.error) == (400, True)
+
+    def test_long_texts_are_read_beside_the_others(self, site, monkeypatch):
+        threads = []
+        begin = site.core.infer
+        monkeypatch.setattr(
+            site.core, "infer", lambda sent: (threads.append(threading.current_thread().name), begin(sent))
+        )
+        for count in (10, 50_000):
+            data = (struct.pack("<I", 1) + b"a") * count
+            with site.client() as client:
+                client.send(binary_request("identity_bytes", np.empty(count), datatype="BYTES", data=data))
+                assert client.answer().body.endswith(data)
+        assert threads[0] == "front"
+        assert threads[1].startswith("http_")
 
     @pytest.mark.parametrize(
         ("count", "data"),

@@ -300,7 +300,3 @@ def test_pinned_memory_is_bounded_by_the_budget_or_the_machine(limit, total):
     page = render(report, None, [Gauge("nv_cpu_memory_total_bytes", 4096)])
     assert values(page, "nv_pinned_memory_pool_total_bytes") == {(): total}
     assert values(page, "nv_pinned_memory_pool_used_bytes") == {(): 1024}
-
-
-def test_pinned_memory_that_nobody_counted_is_left_out():
-    assert "pinned" not in render(make_report()).decode()
