@@ -10,6 +10,20 @@ import msgspec
 from edgert.frames.request import InferRequest
 from edgert.models.model_config import ModelConfig
 
+# What the fronts speak of the Inference Server, but for what is switched on apart.
+SERVER_EXTENSIONS = (
+    "classification",
+    "sequence",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "schedule_policy",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+    "logging",
+)
+
 
 class TensorMetadata(msgspec.Struct, frozen=True):
     """A tensor as a client sees it."""

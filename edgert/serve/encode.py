@@ -68,7 +68,7 @@ class ResponseEncoder:
         datatype = self._datatype(response, name, array)
         described = {"name": name, "datatype": datatype, "shape": array.shape}
         if wish.span is not None:
-            _write(wish.span, name, tensor_bytes(array))
+            write_span(wish.span, name, tensor_bytes(array))
         elif wish.is_binary:
             data = tensor_bytes(array)
             tensors.append(data)
@@ -126,7 +126,8 @@ def _text(element: bytes | str, name: str) -> str:
         ) from None
 
 
-def _write(span: Span, name: str, data: memoryview | bytes) -> None:
+def write_span(span: Span, name: str, data: memoryview | bytes) -> None:
+    """Write an output to where its client wants it. Raises RequestError if that is too small."""
     if len(data) > span.size:
         raise RequestError(
             f"shared memory size specified with the request for output '{name}' ({span.size} bytes) should "

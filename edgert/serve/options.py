@@ -29,6 +29,7 @@ class GrpcOptions(Options, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8001  # 0: any free one, named in the log
+    control: bool = False  # answer load and unload of models; whoever reaches the port may then do it
 
 
 class LimitOptions(Options, frozen=True, kw_only=True):

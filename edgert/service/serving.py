@@ -181,6 +181,19 @@ class Serving:
                     token=token,
                 )
             )
+        if options.grpc is not None:
+            from edgert.serve.grpc.front import GrpcFront  # with its messages
+
+            fronts.append(
+                GrpcFront(
+                    self.core,
+                    options,
+                    control_allowed=options.grpc.control,
+                    regions=regions,
+                    gate=gate,
+                    token=token,
+                )
+            )
         return fronts
 
     def _token(self) -> str:

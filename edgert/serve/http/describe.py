@@ -9,23 +9,11 @@ import msgspec
 import edgert
 from edgert.errors import RequestError, UnknownModelError
 from edgert.models.config_json import config_to_json
-from edgert.serve.core import InferenceCore, ModelStatistics
+from edgert.serve.core import SERVER_EXTENSIONS, InferenceCore, ModelStatistics
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.message import TEXT, Answer, json_answer
 from edgert.serve.http.router import Route, Router
 
-EXTENSIONS = (
-    "classification",
-    "sequence",
-    "model_repository",
-    "model_repository(unload_dependents)",
-    "schedule_policy",
-    "model_configuration",
-    "binary_tensor_data",
-    "parameters",
-    "statistics",
-    "logging",
-)
 # Statistics that only metrics show.
 _OWN = {"failures", "pending", "sequences", "quantiles_ns", "first_response_ms"}
 
@@ -35,7 +23,7 @@ class DescribeRoutes:
 
     def __init__(self, core: InferenceCore, *, has_shared_memory: bool) -> None:
         self._core = core
-        self._extensions = (*EXTENSIONS, *(("system_shared_memory",) if has_shared_memory else ()))
+        self._extensions = (*SERVER_EXTENSIONS, *(("system_shared_memory",) if has_shared_memory else ()))
 
     def add_to(self, router: Router) -> None:
         """Make the paths known."""

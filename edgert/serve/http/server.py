@@ -21,8 +21,9 @@ from edgert.serve.http.regions import RegionRoutes
 from edgert.serve.http.router import Router
 from edgert.serve.http.settings import SettingRoutes
 from edgert.serve.http.site import Site, Where
-from edgert.serve.options import ServeOptions, TlsOptions
+from edgert.serve.options import ServeOptions
 from edgert.serve.shared_memory import SharedMemory
+from edgert.serve.tls import tls_context
 from edgert.stats import LiveCount, Tally
 
 THREADS = 2  # for what may block, pages and long JSON; and as many that load and unload models
@@ -150,17 +151,3 @@ class HttpFront:
             connection.expire_if_due(now_s)
         look_s = min(_MAX_LOOK_S, limits.arrive_s / 4, limits.idle_s / 4, limits.answer_s / 4)
         self._watch = self._site.loop.call_later(look_s, self._look)
-
-
-def tls_context(options: TlsOptions) -> ssl.SSLContext:
-    """Return the context of a server. Raises ConfigError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(options.certificate, options.key)
-        if options.client_ca:
-            context.load_verify_locations(options.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"serve.tls: certificate, key or client_ca cannot be read: {error}") from error
-    return context

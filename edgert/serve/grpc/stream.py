@@ -1,0 +1,97 @@
+"""ModelStreamInfer: requests one way, responses the other, in the order in which they are there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from edgert.serve.grpc.desk import Desk
+from edgert.serve.grpc.response import stream_error
+from edgert.serve.grpc.stream_call import StreamCall
+from edgert.serve.grpc.transport.arriving import Message
+from edgert.serve.grpc.transport.rpc import Rpc
+from edgert.serve.grpc.transport.site import stopping
+
+
+class InferStream:
+    """One call. What goes wrong with a request is a message, not the stream's end.
+
+    A client that sends faster than it is answered waits; one that does not take its responses is cut off.
+    """
+
+    def __init__(self, desk: Desk, rpc: Rpc) -> None:
+        self._desk = desk
+        self._rpc = rpc
+        self._calls: set[StreamCall] = set()
+        self._most_calls = max(1, desk.gate.limit // 2)  # one stream leaves room for others
+        self._has_room = asyncio.Event()
+        self._outbox: deque[bytes] = deque()
+        self._outbox_bytes = 0
+        self._most_bytes = desk.limits.request_mb << 20
+        self._is_read = False
+        self._is_stopping = False
+        self._has_news = asyncio.Event()
+        rpc.on_stop = self._stop
+
+    async def run(self) -> None:
+        """Answer until the client has sent its last request and has all its responses."""
+        reading = asyncio.ensure_future(self._read())
+        try:
+            await self._write()
+            await reading
+        finally:
+            reading.cancel()
+            for call in self._calls:
+                call.close()
+
+    async def _read(self) -> None:
+        try:
+            while (data := await self._rpc.read()) is not None:
+                await self._begin(data)
+        finally:
+            self._is_read = True
+            self._has_news.set()
+
+    async def _begin(self, data: Message) -> None:
+        while len(self._calls) >= self._most_calls or not self._desk.gate.enter():
+            if not self._calls:
+                self._post(stream_error(str(self._desk.full())))
+                return
+            self._has_room.clear()
+            await self._has_room.wait()
+        call = StreamCall(self._desk, self._send)
+        self._calls.add(call)
+        await call.begin(data, is_local=self._rpc.is_local)
+
+    def _send(self, call: StreamCall, message: bytes | None, is_final: bool) -> None:
+        if is_final:
+            self._calls.discard(call)
+            self._has_room.set()
+        self._post(message)
+
+    def _post(self, message: bytes | None) -> None:
+        if message is not None:
+            self._outbox.append(message)
+            self._outbox_bytes += len(message)
+        if len(self._outbox) > 1 and self._outbox_bytes > self._most_bytes:
+            self._rpc.cut_off()
+        self._has_news.set()
+
+    def _stop(self) -> None:
+        """Answer what is under way, and then no more."""
+        self._is_stopping = True
+        self._has_news.set()
+
+    async def _write(self) -> None:
+        while True:
+            while self._outbox:
+                message = self._outbox.popleft()
+                await self._rpc.write(message)
+                self._outbox_bytes -= len(message)
+            if not self._calls:
+                if self._is_read:
+                    return
+                if self._is_stopping:
+                    raise stopping()
+            self._has_news.clear()
+            await self._has_news.wait()

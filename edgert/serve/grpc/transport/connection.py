@@ -1,0 +1,188 @@
+"""One connection: its transport, and the frames that are not a call's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar, cast
+
+from edgert.serve.grpc.transport.frame_reader import Frame, FrameReader
+from edgert.serve.grpc.transport.hpack import HeaderDecoder
+from edgert.serve.grpc.transport.http2 import (
+    ACK,
+    DEFAULT_WINDOW,
+    MAX_STREAM_ID,
+    ErrorCode,
+    Http2Error,
+    Kind,
+    Setting,
+    frame,
+    goaway_frame,
+    read_number,
+    read_settings,
+    settings_frame,
+    window_frame,
+)
+from edgert.serve.grpc.transport.site import Site
+from edgert.serve.grpc.transport.streams import Streams
+from edgert.stats import LiveCount
+
+_MAX_IDLE_FRAMES = 10_000  # in a row, that bring no call forward
+_PING = b"edgert: "
+
+
+class Connection(asyncio.Protocol):
+    """Calls side by side. What a client does wrong on it ends it, and nothing else."""
+
+    live: ClassVar[LiveCount] = LiveCount("grpc connection")
+
+    def __init__(self, site: Site) -> None:
+        limits = site.limits
+        self._site = site
+        self._loop = site.loop
+        self._frames = FrameReader(limits.header_kb << 10)
+        self._headers = HeaderDecoder(limits.header_kb << 10, limits.headers)
+        self._transport: asyncio.Transport
+        self._streams: Streams
+        self._idle_frames = 0
+        self._outbox: list[bytes | memoryview] = []
+        self._is_closing = False
+        self._began_s = self._heard_s = self._loop.time()
+        self._paused_s: float | None = None
+        self._pinged_s: float | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin. A connection too many is told so and closed."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._streams = Streams(self._site, self._send, is_local=_is_local(transport))
+        self.live.opened()
+        settings = {
+            Setting.MAX_CONCURRENT_STREAMS: self._site.limits.requests,
+            Setting.INITIAL_WINDOW_SIZE: self._streams.own_window,
+            Setting.MAX_HEADER_LIST_SIZE: self._site.limits.header_kb << 10,
+        }
+        self._send(settings_frame(settings), window_frame(0, self._streams.own_window - DEFAULT_WINDOW))
+        if not self._site.join(self):
+            self._end(ErrorCode.ENHANCE_YOUR_CALM, "there are too many connections")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End. Whoever works for this client hears that it is gone."""
+        self._is_closing = True
+        self._streams.leave()
+        self._site.part(self)
+        self.live.closed()
+
+    def data_received(self, data: bytes) -> None:
+        """Go on with what was received."""
+        self._heard_s, self._pinged_s = self._loop.time(), None
+        try:
+            for read in self._frames.feed(data):
+                if self._is_closing:
+                    return
+                self._take(read)
+        except Http2Error as error:
+            self._end(error.code, str(error))
+
+    def pause_writing(self) -> None:
+        """Send nothing more, and read nothing more, until the client has taken what it has."""
+        self._streams.is_writable = False
+        self._paused_s = self._loop.time()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._streams.is_writable = True
+        self._paused_s = None
+        self._transport.resume_reading()
+        self._streams.pump()
+
+    def stop(self) -> None:
+        """Take no more calls, and end after those under way."""
+        self._send(goaway_frame(MAX_STREAM_ID, ErrorCode.NO_ERROR))
+        self._streams.stop()
+
+    def abort(self) -> None:
+        """End at once."""
+        self._is_closing = True
+        self._transport.abort()
+
+    def expire(self, now_s: float) -> None:
+        """End what takes too long: calls, or the connection."""
+        limits = self._site.limits
+        self._streams.expire(now_s)
+        is_silent = now_s - self._heard_s > limits.idle_s
+        is_late = not self._frames.has_preface and now_s - self._began_s > limits.arrive_s
+        is_dead = self._pinged_s is not None and now_s - self._pinged_s > limits.arrive_s
+        is_full = self._paused_s is not None and now_s - self._paused_s > limits.arrive_s
+        if is_late or is_dead or is_full:
+            self.abort()
+        elif is_silent and not self._streams:
+            self._end(ErrorCode.NO_ERROR)
+        elif is_silent and self._pinged_s is None:
+            self._pinged_s = now_s
+            self._send(frame(Kind.PING, 0, 0, _PING))
+
+    def _take(self, read: Frame) -> None:
+        kind = read.kind
+        if kind == Kind.DATA:
+            self._streams.take_data(read)
+        elif kind == Kind.HEADERS:
+            self._streams.take_headers(read, self._headers.decode(bytes(read.content)))
+        else:
+            self._take_other(kind, read)
+        self._count_idle()
+
+    def _take_other(self, kind: int, read: Frame) -> None:
+        content = bytes(read.content)
+        if kind == Kind.WINDOW_UPDATE:
+            self._streams.take_window(read.stream, read_number(content))
+        elif kind == Kind.RST_STREAM:
+            self._streams.take_reset(read.stream)
+        elif kind == Kind.SETTINGS and not read.flags & ACK:
+            for setting, value in read_settings(content):
+                self._streams.take_setting(setting, value)
+            self._send(frame(Kind.SETTINGS, ACK, 0))
+            self._streams.pump()
+        elif kind == Kind.PING and not read.flags & ACK:
+            if len(content) != len(_PING):
+                raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "a PING has the wrong length")
+            self._send(frame(Kind.PING, ACK, 0, content))
+        elif kind == Kind.PUSH_PROMISE:
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a client does not push")
+
+    def _count_idle(self) -> None:
+        """End a connection that only keeps the server busy."""
+        self._idle_frames = 0 if self._streams.is_progressing else self._idle_frames + 1
+        self._streams.is_progressing = False
+        if self._idle_frames > _MAX_IDLE_FRAMES:
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that bring no call forward")
+
+    def _end_if_idle(self) -> None:
+        if not self._streams and not self._is_closing:
+            self._end(ErrorCode.NO_ERROR)
+
+    def _end(self, code: ErrorCode, words: str = "") -> None:
+        """Say why, and close."""
+        self._is_closing = True
+        self._send(goaway_frame(MAX_STREAM_ID, code, words))
+        self._flush()
+        self._transport.close()
+
+    def _send(self, *pieces: bytes | memoryview) -> None:
+        """Send frames, soon and together with others."""
+        if not self._outbox:
+            self._loop.call_soon(self._flush)
+        self._outbox += pieces
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        if outbox and not self._transport.is_closing():
+            self._transport.write(b"".join(outbox))
+        if self._site.is_stopping:
+            self._end_if_idle()
+
+
+def _is_local(transport: asyncio.BaseTransport) -> bool:
+    """Say whether a client is on this machine, so that its shared memory may be used."""
+    host = transport.get_extra_info("peername", ("",))[0]
+    own = transport.get_extra_info("sockname", ("",))[0]
+    return host in (own, "::1") or host.startswith(("127.", "::ffff:127."))

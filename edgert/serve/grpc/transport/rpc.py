@@ -1,0 +1,168 @@
+"""One call: a stream of HTTP/2 with messages in both directions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING
+
+from edgert.errors import CancelledError, EdgertError
+from edgert.serve.grpc.transport.arriving import ArrivingMessages, Message
+from edgert.serve.grpc.transport.http2 import Kind, frame_head
+from edgert.serve.grpc.transport.response_heads import begin_frame, done_frame, failed_frame
+from edgert.serve.grpc.transport.status import Code, LateError, code_of
+
+if TYPE_CHECKING:
+    from edgert.serve.grpc.transport.streams import Streams
+
+_WORTH_SPARING_BYTES = 4096  # what is larger is not copied behind its prefix
+
+
+class Rpc:
+    """All on the loop's thread. It ends once: answered, failed or left by its client."""
+
+    def __init__(
+        self, streams: Streams, stream: int, arriving: ArrivingMessages, *, window_bytes: int
+    ) -> None:
+        """`window_bytes` is what the client lets be sent."""
+        self.stream = stream
+        self.arriving = arriving
+        self.window_bytes = window_bytes
+        self.received_bytes = 0  # that the client has not been allowed again
+        self.is_all_here = False  # the client sends no more
+        self.is_ended = False
+        self.failure: Code | None = None
+        self.heard_s = streams.loop.time()  # when it began, or the message that arrives did
+        self.deadline_s = inf
+        self.on_gone: Callable[[], object] = _nothing  # the client has gone, or waits no longer
+        self.on_stop: Callable[[], object] = _nothing  # the server stops; who works on it may finish
+        self._streams = streams
+        self._blocked_s: float | None = None  # since when the client takes nothing
+        self._outbox: deque[memoryview] = deque()
+        self._last: bytes | None = None  # frames for when the outbox is empty
+        self._has_begun = False
+        self._waiters: list[asyncio.Future[None]] = []  # for a message, or for room
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the client is on this machine."""
+        return self._streams.is_local
+
+    def is_blocked(self, now_s: float, for_s: float) -> bool:
+        """Say whether the client has taken nothing for so long though there is something for it."""
+        return self._blocked_s is not None and now_s - self._blocked_s > for_s
+
+    def reply(self, message: bytes) -> None:
+        """Send the only message and end."""
+        if not self.is_ended:
+            self._put(message)
+            self.end()
+
+    def end(self) -> None:
+        """End well, after all that was sent."""
+        self._end(done_frame(self.stream))
+
+    def fail(self, error: EdgertError) -> None:
+        """End with a status; what was sent before goes first."""
+        if not self.is_ended:
+            self.failure = code_of(error)
+            self._end(failed_frame(self.stream, self.failure, str(error), is_first=not self._has_begun))
+
+    async def read(self) -> Message | None:
+        """Return the next message; None if there are no more."""
+        while not self.arriving.whole:
+            if self.is_all_here:
+                return None
+            await self._wait()
+        message = self.arriving.whole.popleft()
+        self._streams.consumed(self)
+        return message
+
+    async def write(self, message: bytes) -> None:
+        """Send a message; returns once it has left. Raises CancelledError if the call has ended."""
+        if self.is_ended:
+            raise CancelledError("The call has ended.")
+        self._put(message)
+        while self._outbox:
+            await self._wait()
+            if self.is_ended:
+                raise CancelledError("The call has ended.")
+
+    # What the connection calls.
+
+    def leave(self) -> None:
+        """The client has gone. Nothing more is sent."""
+        self.is_ended = True
+        self._outbox.clear()
+        self._last = None
+        self.on_gone()
+        self.notify()
+
+    def cut_off(self) -> None:
+        """End at once: the client does not take what it is sent."""
+        self._streams.cut_off(self)
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.on_gone()
+        self.fail(LateError("Deadline Exceeded"))
+
+    def notify(self) -> None:
+        """Wake whoever waits for a message or for room."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def pump(self) -> None:
+        """Send what the windows let through."""
+        streams = self._streams
+        while self._outbox:
+            piece = self._outbox[0]
+            size = min(len(piece), self.window_bytes, streams.window_bytes, streams.max_frame_bytes)
+            if size <= 0 or not streams.is_writable:
+                if self._blocked_s is None:
+                    self._blocked_s = streams.loop.time()
+                return
+            self._blocked_s = None
+            self.window_bytes -= size
+            streams.window_bytes -= size
+            streams.send(frame_head(size, Kind.DATA, 0, self.stream), piece[:size])
+            if size == len(piece):
+                self._outbox.popleft()
+            else:
+                self._outbox[0] = piece[size:]
+        if self._last is not None:
+            streams.send(self._last)
+            self._last = None
+            streams.ended(self)
+        self.notify()
+
+    async def _wait(self) -> None:
+        waiter = self._streams.loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _put(self, message: bytes) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._streams.send(begin_frame(self.stream))
+        prefix = b"\x00" + len(message).to_bytes(4, "big")
+        if len(message) < _WORTH_SPARING_BYTES:
+            self._outbox.append(memoryview(prefix + message))
+        else:
+            self._outbox += (memoryview(prefix), memoryview(message))
+        self.pump()
+
+    def _end(self, last: bytes) -> None:
+        if self.is_ended:
+            return
+        self.is_ended = True
+        self._last = last
+        self.pump()
+
+
+def _nothing() -> None:
+    """What a call does whose client is gone, unless it says otherwise."""

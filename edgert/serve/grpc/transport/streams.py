@@ -1,0 +1,217 @@
+"""The calls on one connection, and the windows that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgert.errors import EdgertError, RequestError
+from edgert.serve.grpc.transport.arriving import ArrivingMessages
+from edgert.serve.grpc.transport.call_head import encoding_of, http_fault, timeout_s
+from edgert.serve.grpc.transport.frame_reader import Frame
+from edgert.serve.grpc.transport.hpack import Headers
+from edgert.serve.grpc.transport.http2 import (
+    DEFAULT_WINDOW,
+    END_STREAM,
+    MAX_FRAME_BYTES,
+    MAX_WINDOW,
+    ErrorCode,
+    Http2Error,
+    Setting,
+    reset_frame,
+    window_frame,
+)
+from edgert.serve.grpc.transport.response_heads import refused_frame
+from edgert.serve.grpc.transport.rpc import Rpc
+from edgert.serve.grpc.transport.site import Method, Site, UnaryMethod
+
+_SLACK_BYTES = 1 << 16  # that a window is larger than the largest message
+_CREDIT_BYTES = 1 << 15  # a client is allowed more once it has used that much
+_LEAST_FRAME_BYTES, _MOST_FRAME_BYTES = 1 << 14, (1 << 24) - 1
+
+
+class Streams:
+    """Calls by their streams' numbers."""
+
+    def __init__(self, site: Site, send: Callable[..., None], *, is_local: bool) -> None:
+        """`send` takes frames, in pieces."""
+        self.loop = site.loop
+        self.send = send
+        self.is_local = is_local
+        self.is_writable = True  # the transport takes more
+        self.is_progressing = False  # a call has come forward; whoever looks sets it back
+        self.window_bytes = DEFAULT_WINDOW  # what the client lets be sent, over all calls
+        self.max_frame_bytes = MAX_FRAME_BYTES
+        self.limit_bytes = site.limits.request_mb << 20
+        self.own_window = min(self.limit_bytes + _SLACK_BYTES, MAX_WINDOW)
+        self._site = site
+        self._open: dict[int, tuple[Rpc, Method]] = {}
+        self._last = 0
+        self._peer_window = DEFAULT_WINDOW  # of each new call
+        self._received_bytes = 0  # that the client has not been allowed again
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    # From the client.
+
+    def take_headers(self, read: Frame, headers: Headers) -> None:
+        """Begin a call, or end what its client sends. Raises Http2Error."""
+        known = self._open.get(read.stream)
+        if known is not None:
+            self._end_of_messages(*known)
+        elif not read.stream % 2:
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"a client cannot begin call {read.stream}")
+        elif read.stream > self._last:  # else it is the end of a call that has ended here already
+            self._last = read.stream
+            self._begin(read.stream, headers, is_all_here=bool(read.flags & END_STREAM))
+
+    def take_data(self, read: Frame) -> None:
+        """Take a piece of a call's messages; of a call that has ended, nothing. Raises Http2Error."""
+        self._credit(read.size)
+        known = self._open.get(read.stream)
+        if known is None:
+            if read.stream > self._last or not read.stream:
+                raise Http2Error(ErrorCode.PROTOCOL_ERROR, "data for no call")
+            return
+        rpc, method = known
+        rpc.received_bytes += read.size
+        self.is_progressing |= bool(read.content)
+        if rpc.is_all_here or rpc.received_bytes > self.own_window:
+            raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "more data than was allowed")
+        if not rpc.arriving.is_partial:
+            rpc.heard_s = self.loop.time()
+        try:
+            rpc.arriving.feed(read.content)
+        except RequestError as error:
+            rpc.on_gone()
+            rpc.fail(error)
+            return
+        if read.flags & END_STREAM:
+            self._end_of_messages(rpc, method)
+        elif method.is_streaming:
+            rpc.notify()
+
+    def take_reset(self, stream: int) -> None:
+        """A client wants no answer any more."""
+        known = self._open.pop(stream, None)
+        if known is not None:
+            known[0].leave()
+
+    def take_window(self, stream: int, more_bytes: int) -> None:
+        """Send more. Raises Http2Error."""
+        if not stream:
+            self.window_bytes += more_bytes
+        known = self._open.get(stream)
+        if known is not None:
+            known[0].window_bytes += more_bytes
+        window_bytes = known[0].window_bytes if known is not None else self.window_bytes
+        if not more_bytes or window_bytes > MAX_WINDOW:
+            raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large, or grows by nothing")
+        self.pump()
+
+    def take_setting(self, setting: int, value: int) -> None:
+        """Heed what the client announces. Raises Http2Error."""
+        if setting == Setting.INITIAL_WINDOW_SIZE:
+            if value > MAX_WINDOW:
+                raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
+            for rpc, _ in self._open.values():
+                rpc.window_bytes += value - self._peer_window
+            self._peer_window = value
+        elif setting == Setting.MAX_FRAME_SIZE:
+            if not _LEAST_FRAME_BYTES <= value <= _MOST_FRAME_BYTES:
+                raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a frame's limit is out of range")
+            self.max_frame_bytes = value
+
+    # From the server.
+
+    def pump(self) -> None:
+        """Send what can be sent now."""
+        for rpc, _ in list(self._open.values()):
+            rpc.pump()
+
+    def consumed(self, rpc: Rpc) -> None:
+        """Let the client send more, once all that is whole of a call was read."""
+        if rpc.received_bytes >= _CREDIT_BYTES and not rpc.arriving.whole and not rpc.is_all_here:
+            self.send(window_frame(rpc.stream, rpc.received_bytes))
+            rpc.received_bytes = 0
+
+    def ended(self, rpc: Rpc) -> None:
+        """Forget a call whose last frame is on its way."""
+        self.is_progressing = True
+        if self._open.pop(rpc.stream, None) is not None and not rpc.is_all_here:
+            self.send(reset_frame(rpc.stream, ErrorCode.NO_ERROR))
+        if rpc.failure is not None:
+            self._site.counts.add(rpc.failure.name)
+
+    def cut_off(self, rpc: Rpc) -> None:
+        """End a call at once."""
+        self.send(reset_frame(rpc.stream, ErrorCode.CANCEL))
+        self.take_reset(rpc.stream)
+
+    def stop(self) -> None:
+        """Tell the calls that the server stops."""
+        for rpc, _ in list(self._open.values()):
+            rpc.on_stop()
+
+    def leave(self) -> None:
+        """The connection is lost."""
+        open_, self._open = self._open, {}
+        for rpc, _ in open_.values():
+            rpc.leave()
+
+    def expire(self, now_s: float) -> None:
+        """End the calls that take too long, in arriving, in being answered or in taking the answer."""
+        arrive_s = self._site.limits.arrive_s
+        for rpc, method in list(self._open.values()):
+            is_arriving = not rpc.is_all_here and (not method.is_streaming or rpc.arriving.is_partial)
+            if rpc.is_blocked(now_s, arrive_s):
+                self.cut_off(rpc)
+            elif now_s > rpc.deadline_s or (is_arriving and now_s - rpc.heard_s > arrive_s):
+                rpc.expire()
+
+    def _credit(self, size: int) -> None:
+        """Let the client send more, over all calls: each has its own window too."""
+        self._received_bytes += size
+        if self._received_bytes >= _CREDIT_BYTES:
+            self.send(window_frame(0, self._received_bytes))
+            self._received_bytes = 0
+
+    def _begin(self, stream: int, headers: Headers, *, is_all_here: bool) -> None:
+        fault = http_fault(headers)
+        if fault:
+            self.send(refused_frame(stream, fault))
+            return
+        if self._site.is_stopping or len(self._open) >= self._site.limits.requests:
+            self.send(reset_frame(stream, ErrorCode.REFUSED_STREAM))
+            return
+        rpc = Rpc(self, stream, ArrivingMessages(self.limit_bytes), window_bytes=self._peer_window)
+        rpc.is_all_here = is_all_here
+        self._open[stream] = (rpc, _NOBODY)
+        try:
+            method = self._site.find(headers)
+            rpc.arriving.set_encoding(encoding_of(headers))
+            rpc.deadline_s = rpc.heard_s + timeout_s(headers)
+        except EdgertError as error:
+            rpc.fail(error)
+            return
+        self._open[stream] = (rpc, method)
+        method.begin(rpc)
+        if is_all_here:
+            self._end_of_messages(rpc, method)
+
+    def _end_of_messages(self, rpc: Rpc, method: Method) -> None:
+        rpc.is_all_here = True
+        rpc.notify()
+        if method.is_streaming or rpc.is_ended:
+            return
+        if len(rpc.arriving.whole) != 1 or rpc.arriving.is_partial:
+            rpc.fail(RequestError("a call has to have one message"))
+        else:
+            method.answer(rpc, rpc.arriving.whole.popleft())
+
+
+def _nobody(rpc: Rpc, message: bytes | bytearray) -> None:
+    """Answer nothing: the call was refused."""
+
+
+_NOBODY = UnaryMethod(_nobody)

@@ -1,0 +1,91 @@
+"""ModelInfer: one request, one response."""
+
+from __future__ import annotations
+
+from edgert.errors import EdgertError, UnsupportedError
+from edgert.frames.request import InferRequest, InferResponse
+from edgert.serve.grpc.desk import Desk
+from edgert.serve.grpc.request import Arrived, is_long, read_infer
+from edgert.serve.grpc.response import ResponseWriter
+from edgert.serve.grpc.transport.arriving import Message
+from edgert.serve.grpc.transport.faults import FaultsTo
+from edgert.serve.grpc.transport.rpc import Rpc
+from edgert.serve.grpc.wire import Cut, cut
+
+Outcome = bytes | EdgertError
+
+
+def answer_unary(desk: Desk, rpc: Rpc, message: Message) -> None:
+    """Answer one call, now or later. Raises EdgertError, and then the core has no request."""
+    if not desk.gate.enter():
+        raise desk.full()
+    UnaryCall(desk, rpc).begin(cut(message))
+
+
+class UnaryCall:
+    """The responder of one ModelInfer, counted in the gate until its final response."""
+
+    def __init__(self, desk: Desk, rpc: Rpc) -> None:
+        """The caller has entered the gate."""
+        self._desk = desk
+        self._rpc = rpc
+        self._request: InferRequest | None = None  # None until it is read
+        self._writer: ResponseWriter
+        rpc.on_gone = self._cancel
+        rpc.deadline_s = min(rpc.deadline_s, desk.loop.time() + desk.limits.answer_s)
+
+    def begin(self, pieces: Cut) -> None:
+        """Read the request and hand it to the core; what is long, later. Raises EdgertError."""
+        if is_long(pieces):
+            self._desk.executor.submit(self._read_long, pieces)
+            return
+        try:
+            self._infer(self._read(pieces))
+        except BaseException:
+            self._desk.gate.leave()
+            raise
+
+    def respond(self, response: InferResponse) -> None:
+        """Write the response while its arrays are valid, and hand it to the loop."""
+        post, is_final = self._desk.mailbox.post, response.is_final
+        with FaultsTo(lambda error: post(self._take, error, is_final)):
+            if not is_final or not (response.outputs or response.error):
+                raise UnsupportedError(
+                    "ModelInfer RPC doesn't support models with decoupled transaction policy"
+                )
+            post(self._take, self._writer.unary(response), is_final)
+
+    def _read(self, pieces: Cut) -> Arrived:
+        desk = self._desk
+        return read_infer(pieces, self, desk.core, desk.regions if self._rpc.is_local else None)
+
+    def _read_long(self, pieces: Cut) -> None:
+        """Run on another thread."""
+        post = self._desk.mailbox.post
+        with FaultsTo(lambda error: post(self._take, error, True)):
+            post(self._infer_late, self._read(pieces))
+
+    def _infer(self, arrived: Arrived) -> None:
+        self._request, self._writer = arrived.request, arrived.writer
+        self._desk.core.infer(arrived.request)
+
+    def _infer_late(self, arrived: Arrived) -> None:
+        if self._rpc.is_ended:
+            self._desk.gate.leave()
+            return
+        with FaultsTo(lambda error: self._take(error, True)):
+            self._infer(arrived)
+
+    def _take(self, outcome: Outcome, is_final: bool) -> None:
+        if is_final:
+            self._desk.gate.leave()
+        else:
+            self._cancel()
+        if isinstance(outcome, EdgertError):
+            self._rpc.fail(outcome)
+        else:
+            self._rpc.reply(outcome)
+
+    def _cancel(self) -> None:
+        if self._request is not None:
+            self._request.is_cancelled = True
