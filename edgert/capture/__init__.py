@@ -10,5 +10,6 @@ Reading order:
     camera      live, a thread waits       clip, replay  files, as cameras or from memory
     gstreamer   without OpenCV's help      video         OpenCV's reader, under all three
     zeromq      endpoints                  message, picture, shm   what a message may hold
+    dialect     whose messages             frigate       those of Frigate
     answers     … and what goes back       ipc           files of ipc:// addresses
 """

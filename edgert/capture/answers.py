@@ -35,6 +35,7 @@ class AnswerHeader(msgspec.Struct):
 class Answer(msgspec.Struct, gc=False, eq=False):
     """One answer, encoded only when it is sent."""
 
+    refusals_count_as: ClassVar[str] = ""  # what refusals are counted as lost by; empty: they say enough
     envelope: list[bytes]
     header: AnswerHeader
     is_json: bool
@@ -52,7 +53,12 @@ class Answer(msgspec.Struct, gc=False, eq=False):
     def refusal(self, error: EdgertError) -> Answer:
         """Return the answer that says why this one cannot be given."""
         header = msgspec.structs.replace(self.header, status=error.status, message=str(error))
-        return Answer(self.envelope, header, self.is_json)
+        return msgspec.structs.replace(self, header=header, result=None)
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it tells of an error."""
+        return self.header.status != "ok"
 
 
 class Outbox:
@@ -100,14 +106,17 @@ class Outbox:
 
 
 class Requester:
-    """Where one request came from: a `Reply` that answers it once."""
+    """Where one request came from: a `Reply` that answers it once, with an Answer of a `kind`."""
 
-    __slots__ = ("_envelope", "_id", "_is_json", "_model", "_once", "_outbox", "_source")
+    __slots__ = ("_id", "_is_json", "_kind", "_model", "_once", "_outbox", "_source", "envelope")
 
-    def __init__(self, outbox: Outbox, source: str, envelope: list[bytes]) -> None:
+    def __init__(
+        self, outbox: Outbox, source: str, envelope: list[bytes], kind: type[Answer] = Answer
+    ) -> None:
+        self.envelope = envelope  # the parts that go before an answer's own
+        self._kind = kind
         self._outbox = outbox
         self._source = source
-        self._envelope = envelope
         self._once = threading.Lock()
         self._id: str | int | None = None
         self._model: str | None = None
@@ -126,10 +135,14 @@ class Requester:
         header = AnswerHeader(1, self._id, error.status, str(error), self._source, None, self._model)
         self._send(header, None)
 
-    def _send(self, header: AnswerHeader, result: Result | None) -> None:
+    def put(self, answer: Answer) -> None:
+        """Queue an answer of the caller's own. Raises ClosedError if one was sent before."""
         if not self._once.acquire(blocking=False):
             raise ClosedError("This request was answered before.")
-        self._outbox.put(Answer(self._envelope, header, self._is_json, result))
+        self._outbox.put(answer)
+
+    def _send(self, header: AnswerHeader, result: Result | None) -> None:
+        self.put(self._kind(self.envelope, header, self._is_json, result))
 
 
 def _open_signal() -> tuple[int, int]:

@@ -57,9 +57,14 @@ def envelope_length(socket: str, parts: Sequence[memoryview]) -> int:
 
 def parse_header(data: memoryview) -> Header:
     """Return the header. Raises FrameError."""
+    return decode_header(data, Header)
+
+
+def decode_header(data: memoryview, kind: type[T]) -> T:
+    """Return a header of any form. Raises FrameError."""
     if len(data) > MAX_HEADER_BYTES:
         raise FrameError(f"A header of {len(data)} bytes is over the bound of {MAX_HEADER_BYTES}.")
-    return _decode(data, Header, "header")
+    return _decode(data, kind, "header")
 
 
 def is_json(data: memoryview) -> bool:
@@ -105,6 +110,12 @@ class PayloadReader:
         if slot is not None:
             self._copy(np.frombuffer(payload, np.uint8).reshape(shape), slot)
         return header.format, header.height, header.width
+
+    def put(self, pixel_format: str, picture: np.ndarray[Any, np.dtype[np.uint8]], slot: Slot | None) -> None:
+        """Copy an (h, w, 3) picture into `slot` (None: nowhere). Raises FrameError if it is too large."""
+        self._bounded_shape(pixel_format, *picture.shape[:2])
+        if slot is not None:
+            self._copy(picture, slot)
 
     def close(self) -> None:
         """Close the shared memory objects."""

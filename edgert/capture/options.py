@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edgert.capture.uri import SourceSpec, masked, parse_uri
+from edgert.capture.uri import FRIGATE, SourceSpec, masked, parse_uri
 from edgert.config import Options
 from edgert.errors import ConfigError
 
@@ -24,6 +24,7 @@ _KINDS_OF = {
     "height": ("v4l2", "csi"),
     "fourcc": ("v4l2",),
     "trusted_network": ("zeromq",),
+    "format": ("frigate",),
 }
 
 
@@ -49,6 +50,7 @@ class SourceOptions(Options, frozen=True, kw_only=True):
     trusted_network: bool = False  # ZeroMQ: other machines may send; all that can reach the port are trusted
     width: Pixels = 0  # pixels to ask a camera for; 0: its own choice
     height: Pixels = 0  # pixels to ask a camera for; 0: its own choice
+    format: Literal["rgb8", "bgr8"] = "rgb8"  # frigate: order of colours, as its model.input_pixel_format
     fourcc: Annotated[str, msgspec.Meta(pattern="^(|.{4})$")] = ""  # v4l2: e.g. MJPG; empty: its own choice
 
     def __repr__(self) -> str:
@@ -81,6 +83,8 @@ class SourceOptions(Options, frozen=True, kw_only=True):
             raise ConfigError(
                 f"retry_min_s = {self.retry_min_s}: expected at most retry_max_s = {self.retry_max_s}"
             )
+        if spec.dialect == FRIGATE and len(self.models) > 1:
+            raise ConfigError(f"models = {self.models!r}: Frigate takes the boxes of one model; name one")
         self._check_applicable(spec)
         self._check_endpoint(spec)
 
@@ -101,6 +105,6 @@ class SourceOptions(Options, frozen=True, kw_only=True):
         defaults = SourceOptions(uri=self.uri)
         for name, kinds in _KINDS_OF.items():
             given = getattr(self, name)
-            if given != getattr(defaults, name) and not {spec.kind, spec.socket} & set(kinds):
+            if given != getattr(defaults, name) and not {spec.kind, spec.socket, spec.dialect} & set(kinds):
                 only_for = ", ".join(kinds)
                 raise ConfigError(f"{name} = {given!r}: means nothing for {spec}; only for {only_for}")

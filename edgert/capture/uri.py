@@ -11,6 +11,7 @@ Schemes:
     replay:…?total=N            N frames in all, over and over
     TYPE+bind:ADDRESS           ZeroMQ; TYPE is router, rep, pull, sub or dealer,
     TYPE+connect:ADDRESS        ADDRESS tcp://HOST:PORT or ipc://PATH
+    frigate+bind:ADDRESS        Frigate's ZeroMQ detector: it sends pictures and gets the boxes
 
 inproc://NAME is understood too, for programs that share their context with the source; there is no such
 in a pipeline file, where each source has its own.
@@ -29,7 +30,8 @@ from edgert.errors import ConfigError
 
 Kind = Literal["v4l2", "csi", "rtsp", "gst", "file", "replay", "zeromq"]
 SOCKETS = ("router", "rep", "pull", "sub", "dealer")
-SCHEMES = "v4l2: csi: rtsp:// gst: file: replay: or <type>+<bind|connect>:<address>"
+FRIGATE: Literal["frigate"] = "frigate"
+SCHEMES = "v4l2: csi: rtsp:// gst: file: replay: <type>+<bind|connect>:<address> or frigate+bind:<address>"
 
 # replay's settings: default, smallest and largest value. frames 0: all of a clip; total 0: each once.
 _SETTINGS: dict[str, tuple[int, int, int]] = {
@@ -52,12 +54,14 @@ class SourceSpec(msgspec.Struct, frozen=True):
     socket: str = ""  # ZeroMQ: one of SOCKETS
     binds: bool = False  # ZeroMQ: bind rather than connect
     settings: Mapping[str, int] = {}  # replay: every setting of the grammar, defaults filled in
+    dialect: Literal["", "frigate"] = ""  # ZeroMQ: whose messages; empty: edgert's own
 
     def __repr__(self) -> str:
         return f"SourceSpec({self})"
 
     def __str__(self) -> str:
-        head = f"{self.socket}+{'bind' if self.binds else 'connect'}" if self.socket else self.kind
+        socket = self.dialect or self.socket
+        head = f"{socket}+{'bind' if self.binds else 'connect'}" if socket else self.kind
         return masked(self.target if self.kind == "rtsp" else f"{head}:{self.target}")
 
     @property
@@ -157,12 +161,16 @@ def _parse_setting(uri: str, name: str, text: str) -> int:
 
 
 def _parse_endpoint(uri: str, socket: str, method: str, address: str) -> SourceSpec:
-    if socket not in SOCKETS:
-        raise _wrong(uri, f"the socket type to be one of {', '.join(SOCKETS)}")
+    if socket not in (*SOCKETS, FRIGATE):
+        raise _wrong(uri, f"the socket type to be one of {', '.join(SOCKETS)}, {FRIGATE}")
+    if socket == FRIGATE and method != "bind":
+        raise _wrong(uri, f"{FRIGATE}+bind: (it is Frigate that connects)")
     if method not in ("bind", "connect"):
         raise _wrong(uri, f"{socket}+bind: or {socket}+connect:")
     if not _ADDRESS.fullmatch(address):
         raise _wrong(uri, "an address tcp://HOST:PORT or ipc://PATH")
+    if socket == FRIGATE:  # many of its detectors may ask at once
+        return SourceSpec("zeromq", address, "router", binds=True, dialect=FRIGATE)
     return SourceSpec("zeromq", address, socket, method == "bind")
 
 

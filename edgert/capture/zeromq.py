@@ -12,20 +12,17 @@ from typing import Any
 
 import zmq
 
-from edgert.capture.answers import Encode, Requester
-from edgert.capture.message import (
-    PayloadReader,
-    SequenceGaps,
-    envelope_length,
-    is_json,
-    parse_header,
-)
+from edgert.capture.answers import Encode
+from edgert.capture.dialect import Dialect, EdgertDialect
+from edgert.capture.frigate import FrigateDialect
+from edgert.capture.message import PayloadReader, envelope_length
 from edgert.capture.options import SourceOptions
 from edgert.capture.pace import Clock
 from edgert.capture.source import Captured
 from edgert.capture.unforeseen import UnforeseenError, unforeseen_as
-from edgert.capture.zeromq_link import Link, Message
-from edgert.errors import ClosedError, ConfigError, EdgertError, FrameError
+from edgert.capture.uri import FRIGATE
+from edgert.capture.zeromq_link import Link
+from edgert.errors import ClosedError, ConfigError, EdgertError
 from edgert.frames.slots import Slot
 from edgert.stats import CopyCounts
 
@@ -53,9 +50,11 @@ class ZeroMqSource:
         self._encode = encode
         self._clock = clock or Clock()
         self._context = context
-        self._payloads = PayloadReader(options.max_frame_bytes, copies or CopyCounts())
-        self._gaps = SequenceGaps() if self._spec.socket == "sub" else None
         self._counts: Counter[str] = Counter()
+        make: type[EdgertDialect] | type[FrigateDialect]
+        make = FrigateDialect if self._spec.dialect == FRIGATE else EdgertDialect
+        payloads = PayloadReader(options.max_frame_bytes, copies or CopyCounts())
+        self._dialect: Dialect = make(name, options, payloads, self._counts)
         self._link: Link | None = None
 
     @property
@@ -77,15 +76,20 @@ class ZeroMqSource:
             return None
         now_ns, utc_ns = self._clock.monotonic_ns(), self._clock.utc_ns()
         length = envelope_length(self._spec.socket, message)
-        requester = self._requester(link, message[:length])
+        requester = None
+        if link.outbox is not None:
+            requester = self._dialect.requester(link.outbox, [bytes(part) for part in message[:length]])
         try:
             with unforeseen_as(UnforeseenError, "a message cannot be read"):
-                captured = self._unpack(message[length:], slot, requester)
+                captured = self._dialect.unpack(message[length:], slot, requester)
         except EdgertError as error:
             if requester is not None:
                 requester.refuse(error)
                 link.send_answers()
             raise
+        if captured is None:
+            link.send_answers()
+            return None
         captured.captured_mono_ns = now_ns
         captured.captured_utc_ns = captured.captured_utc_ns or utc_ns
         return captured
@@ -106,13 +110,15 @@ class ZeroMqSource:
         link, self._link = self._link, None
         if link is not None:
             link.close()
-        self._payloads.close()
+        self._dialect.close()
 
     def take_counts(self) -> dict[str, int]:
         """Return and reset what was lost, by name.
 
         `gap`: frames that a SUB missed. `unsent_answer`: its client was gone, or left too many unread (a
-        REP cannot tell). `unencoded_answer`: the client got an error instead.
+        REP cannot tell). `unencoded_answer`: the client got an error instead. Of Frigate also
+        `error_answer`: it was told of an error; `unknown_model`, `refused_model`: it asked for a model by
+        another name, or offered one.
         """
         counts = dict(self._counts)
         self._counts.clear()
@@ -122,20 +128,3 @@ class ZeroMqSource:
         if self._link is None:
             raise ClosedError(f"{self._spec} is not open.")
         return self._link
-
-    def _requester(self, link: Link, envelope: Message) -> Requester | None:
-        if link.outbox is None:
-            return None
-        return Requester(link.outbox, self._name, [bytes(part) for part in envelope])
-
-    def _unpack(self, parts: Message, slot: Slot | None, requester: Requester | None) -> Captured:
-        if len(parts) != 2:
-            said = "more than 2" if len(parts) > 2 else len(parts)
-            raise FrameError(f"A message has {said} parts; expected 2, header and payload.")
-        header = parse_header(parts[0])
-        if requester is not None:
-            requester.identify(header.id, header.model, is_json=is_json(parts[0]))
-        if self._gaps is not None:
-            self._counts["gap"] += self._gaps.missed(header.source, header.seq)
-        pixel_format, height, width = self._payloads.read_into(header, parts[1], slot)
-        return Captured(pixel_format, height, width, 0, header.captured_utc_ns, header.model, requester)

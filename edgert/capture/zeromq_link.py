@@ -110,6 +110,8 @@ class Link:
 
     def _send(self, answer: Answer) -> None:
         message = self._encoded(answer)
+        if answer.is_refusal and answer.refusals_count_as:
+            self._counts[answer.refusals_count_as] += 1
         try:
             self._socket.send_multipart(message, zmq.NOBLOCK)
         except zmq.ZMQError:  # the client is gone, or does not take its answers

@@ -47,15 +47,23 @@ class FakeFrigate:
 
     def detect(self, tensor, **header):
         """Send a picture and return the rows; zeros if anything goes wrong."""
-        said = {"shape": list(tensor.shape), "dtype": tensor.dtype.name, "model_type": "ssd"} | header
         try:
-            self._socket.send_multipart([json.dumps(said).encode(), memoryview(tensor.tobytes(order="C"))])
-            return self._decode(self._socket.recv_multipart())
+            self.send(tensor, **header)
+            return self.receive()
         except zmq.Again:
             self.timeouts += 1
             self._socket.close(0)
             self._connect()
             return np.zeros(ROWS, np.float32)
+
+    def send(self, tensor, **header):
+        """Send a picture, without waiting."""
+        said = {"shape": list(tensor.shape), "dtype": tensor.dtype.name, "model_type": "ssd"} | header
+        self._socket.send_multipart([json.dumps(said).encode(), memoryview(tensor.tobytes(order="C"))])
+
+    def receive(self):
+        """Return the rows of the answer."""
+        return self._decode(self._socket.recv_multipart())
 
     def send_raw(self, *parts):
         """Send any message and return the answer's parts."""

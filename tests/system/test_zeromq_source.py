@@ -435,7 +435,7 @@ class TestRequests:
 
     def test_request_that_breaks_the_source_is_answered(self, router, slot):
         source, client = router
-        source._payloads.read_into = lambda *_: {}["a bug"]
+        source._dialect._payloads.read_into = lambda *_: {}["a bug"]
         client.send_multipart([make_header(id=1), PIXELS])
         with pytest.raises(UnforeseenError, match="a message cannot be read: KeyError"):
             source.read(slot, WAIT_S)

@@ -49,6 +49,7 @@ class Head(msgspec.Struct, frozen=True):
     body_bytes: int | None  # None: it comes in chunks
     is_kept_alive: bool
     is_http_1_0: bool = False
+    query: str = ""  # what follows the path's question mark
 
     @property
     def awaits_continue(self) -> bool:

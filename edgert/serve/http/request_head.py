@@ -28,13 +28,15 @@ def parse_head(data: bytes, limits: LimitOptions) -> Head:
     if len(seen.fields) > limits.headers:
         raise RefusedError(431, "too_many_headers", f"a request may have {limits.headers} headers")
     headers = {name.lower(): value for name, value in seen.fields}
+    path, query = _target(seen.url)
     return Head(
         parser.get_method().decode("latin-1"),
-        _path(seen.url),
+        path,
         headers,
         _body_bytes(headers),
         is_kept_alive=seen.is_kept_alive,
         is_http_1_0=version == "1.0",
+        query=query,
     )
 
 
@@ -68,14 +70,16 @@ class _Seen:
         self.is_kept_alive = self.parser.should_keep_alive()  # later it would speak of the next request
 
 
-def _path(url: bytes) -> str:
+def _target(url: bytes) -> tuple[str, str]:
+    """Return path and query."""
     if not url.startswith(b"/"):  # the form that proxies are sent
         try:
             parsed: Any = httptools.parse_url(url)
         except httptools.HttpParserInvalidURLError:
             raise RefusedError(400, "malformed", "malformed request: its address is no path") from None
-        url = parsed.path or b"/"
-    return url.partition(b"?")[0].decode("latin-1")
+        url = (parsed.path or b"/") + b"?" + (parsed.query or b"")
+    path, _, query = url.partition(b"?")
+    return path.decode("latin-1"), query.decode("latin-1")
 
 
 def _body_bytes(headers: dict[bytes, bytes]) -> int | None:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from edgert.errors import ConfigError
 from edgert.serve.core import InferenceCore
+from edgert.serve.first_api.routes import FirstApiRoutes
 from edgert.serve.gate import Gate
 from edgert.serve.http.connection import Connection
 from edgert.serve.http.control import ControlRoutes
@@ -112,6 +113,7 @@ class HttpFront:
         ControlRoutes(core).add_to(self.router)
         RegionRoutes(regions).add_to(self.router)
         SettingRoutes().add_to(self.router)
+        FirstApiRoutes(core, regions).add_to(self.router)
 
     async def _listen(
         self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None

@@ -45,6 +45,12 @@ def test_policy_can_be_said():
         ({"uri": "rtsp://u:secret@h/x", "width": 640}, "width = 640: means nothing for rtsp://u:***@h/x"),
         ({"uri": "nonsense"}, "uri 'nonsense': expected the scheme"),
         ({"uri": "router+bind:inproc://a"}, "nobody can reach inproc:// from outside; use ipc:// or tcp://"),
+        (
+            {"uri": "frigate+bind:ipc:///run/f", "models": ["a", "b"]},
+            "models = ['a', 'b']: Frigate takes the boxes of one model; name one",
+        ),
+        ({"uri": "router+bind:tcp://h:1", "format": "bgr8"}, "format = 'bgr8': means nothing for router"),
+        ({"uri": "frigate+bind:tcp://h:1", "models": ["a"]}, "uri 'frigate+bind:tcp://h:1': whoever reaches"),
         ({"uri": "csi:0", "trusted_network": True}, "trusted_network = True: means nothing for csi:0"),
     ],
 )
@@ -59,6 +65,7 @@ def test_contradictions_are_refused(options, message):
     [
         {"uri": "sub+connect:tcp://h:1", "topic": "a"},
         {"uri": "file:a.mp4", "fps": 0, "loop": True},
+        {"uri": "frigate+bind:ipc:///run/f", "models": ["a"], "format": "bgr8"},
         {"uri": "v4l2:/dev/video0", "fps": 30, "width": 640, "height": 480, "fourcc": "MJPG"},
     ],
 )

@@ -24,6 +24,10 @@ from edgert.errors import ConfigError
         ("pull+bind:tcp://[::1]:5601", SourceSpec("zeromq", "tcp://[::1]:5601", "pull", True)),
         ("rep+bind:inproc://x", SourceSpec("zeromq", "inproc://x", "rep", True)),
         ("dealer+connect:tcp://*:*", SourceSpec("zeromq", "tcp://*:*", "dealer", False)),
+        (
+            "frigate+bind:ipc:///tmp/cache/zmq_detector",
+            SourceSpec("zeromq", "ipc:///tmp/cache/zmq_detector", "router", True, dialect="frigate"),
+        ),
     ],
 )
 def test_uri_is_understood(uri, expected):
@@ -62,6 +66,9 @@ def test_replay_settings_are_filled_in():
         ("replay:noise?width=99999999999999999999", "width to be a whole number"),
         ("pub+bind:tcp://127.0.0.1:1", "the socket type to be one of router"),
         ("sub+listen:tcp://127.0.0.1:1", "sub+bind: or sub+connect:"),
+        ("frigate+connect:tcp://127.0.0.1:1", "frigate+bind: (it is Frigate that connects)"),
+        ("frigate+listen:tcp://127.0.0.1:1", "frigate+bind:"),
+        ("frigate+bind:127.0.0.1:1", "an address tcp://HOST:PORT"),
         ("sub+bind:127.0.0.1:1", "an address tcp://HOST:PORT"),
         ("sub+bind:tcp://127.0.0.1", "an address tcp://HOST:PORT"),
         ("sub+bind:pgm://127.0.0.1:1", "an address"),
@@ -110,6 +117,13 @@ def test_password_is_in_no_message_and_no_repr():
 def test_any_text_is_parsed_or_refused(text):
     with contextlib.suppress(ConfigError):
         assert isinstance(parse_uri(text), SourceSpec)
+
+
+def test_frigates_endpoint_is_shown_as_it_was_written():
+    uri = "frigate+bind:tcp://0.0.0.0:5603"
+    spec = parse_uri(uri)
+    assert str(spec) == uri
+    assert (spec.answers, spec.is_live, spec.is_exposed) == (True, False, True)
 
 
 def test_kinds_know_how_they_behave():
