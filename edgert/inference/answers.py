@@ -13,6 +13,7 @@ from edgert.execute.python_buffers import OnPart, PythonBufferSet
 from edgert.frames.request import InferResponse
 from edgert.frames.result import Array
 from edgert.inference.counts import BatchTimes, Counts
+from edgert.inference.fill import reshaped
 from edgert.inference.signature import Signature
 from edgert.models.model_config import ModelConfig
 from edgert.schedule.queued import Queued
@@ -43,21 +44,15 @@ class Answers:
         self._on_lost = on_lost
         self._is_batched = bool(config.max_batch_size)
         self._is_decoupled = config.is_decoupled
-        self._dims = {tensor.name: tensor.dims for tensor in config.outputs if tensor.reshape is not None}
+        self._reshaped = {tensor.name: tensor for tensor in config.outputs if tensor.reshape is not None}
 
-    def give(
-        self, batch: Sequence[Queued], completed: Completed, starts: Sequence[int] | None = None
-    ) -> None:
+    def give(self, batch: Sequence[Queued], completed: Completed, rows: Sequence[int] | None = None) -> None:
         """Answer every request of a batch that has left its lane.
 
-        `starts` are their first rows, where they do not stand one behind the other.
+        `rows` are those of the lane's batch that the requests have, a row each, where they do not stand one
+        behind the other.
         """
-        try:
-            outputs = {} if completed.error else completed.buffers.outputs()
-        except Exception as failure:  # noqa: BLE001 - whatever a runtime raises is the fate of this batch only
-            error: EdgertError | None = ModelError(f"The outputs cannot be read: {failure}")
-        else:
-            error = completed.error
+        error, outputs = self._read(completed)
         times = _times(completed)
         self._counts.batch(sum(queued.rows for queued in batch), times)
         each = completed.buffers.answers if isinstance(completed.buffers, PythonBufferSet) else None
@@ -66,9 +61,25 @@ class Answers:
         elif self._is_decoupled:
             self._end_all(batch, times)
         elif each is not None:
-            self._answer_each(batch, each, times)
+            self._answer_each(batch, [each[row] for row in rows] if rows else each, times)
         else:
-            self._answer_all(batch, starts or _starts(batch), outputs, times)
+            self._answer_all(batch, rows or _starts(batch), outputs, times, has_gaps=rows is not None)
+
+    @staticmethod
+    def _read(completed: Completed) -> tuple[EdgertError | None, Mapping[str, Array]]:
+        if completed.error is not None:
+            return completed.error, {}
+        try:
+            return None, completed.buffers.outputs()
+        except Exception as failure:  # noqa: BLE001 - whatever a runtime raises is the fate of this batch only
+            return ModelError(f"The outputs cannot be read: {failure}"), {}
+
+    def count(self, rows: int, completed: Completed) -> None:
+        """Count a batch of a warm-up, each row a request, as the Inference Server does."""
+        times = _times(completed)
+        self._counts.batch(rows, times)
+        for _ in range(rows):
+            self._counts.answered(1, times.started_mono_ns, times)
 
     def part_sender(self, queued: Queued) -> OnPart | None:
         """Return what takes the responses of a decoupled model to a request as they come."""
@@ -103,39 +114,64 @@ class Answers:
         starts: Sequence[int],
         outputs: Mapping[str, Array],
         times: BatchTimes,
+        *,
+        has_gaps: bool,
     ) -> None:
+        end = starts[-1] + batch[-1].rows
+        try:
+            for name, array in outputs.items() if self._is_batched else ():
+                _check_rows(name, array, end, has_gaps=has_gaps)
+            responses = [self._response_at(*placed, outputs) for placed in zip(batch, starts, strict=True)]
+        except ModelError as error:
+            self._fail_all(batch, error)
+            return
         for queued in batch:
             self._counts.answered(queued.rows, queued.arrived_ns, times)
-        for queued, start in zip(batch, starts, strict=True):
-            end = start + queued.rows
-            own = {name: array[start:end] for name, array in outputs.items()} if self._is_batched else outputs
-            self._finish(queued, self._response(queued, own))
+        for queued, response in zip(batch, responses, strict=True):
+            self._finish(queued, response)
 
     def _answer_each(
         self, batch: Sequence[Queued], answers: Sequence[Mapping[str, Array] | EdgertError], times: BatchTimes
     ) -> None:
         """Answer requests that the model has answered one by one."""
         for queued, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, EdgertError):
-                self.fail(queued, answer)
+            try:
+                response = self._response(queued, _given(answer))
+            except EdgertError as error:
+                self.fail(queued, error)
             else:
                 self._counts.answered(queued.rows, queued.arrived_ns, times)
-                self._finish(queued, self._response(queued, answer))
+                self._finish(queued, response)
+
+    def _response_at(self, queued: Queued, start: int, outputs: Mapping[str, Array]) -> InferResponse:
+        if not self._is_batched:
+            return self._response(queued, outputs)
+        end = start + queued.rows
+        return self._response(queued, {name: array[start:end] for name, array in outputs.items()})
 
     def _response(self, queued: Queued, outputs: Mapping[str, Array]) -> InferResponse:
+        """Return what a request gets. Raises ModelError for a shape that config.pbtxt does not show."""
         request = queued.request
         wanted = {
-            name: self._viewed(name, outputs[name], queued.rows)
+            name: self._viewed(name, outputs[name])
             for name in self._signature.wanted(request)
             if name in outputs  # a decoupled model's response may leave some out
         }
         return InferResponse(self._model, self._version, request.id, wanted)
 
-    def _viewed(self, name: str, array: Array, rows: int) -> Array:
+    def _viewed(self, name: str, array: Array) -> Array:
         """Return an output in the shape that config.pbtxt shows."""
-        if name not in self._dims:
+        tensor = self._reshaped.get(name)
+        if tensor is None:
             return array
-        return array.reshape((rows,) * self._is_batched + self._dims[name])
+        axis = array.shape[:1] if self._is_batched else ()
+        shape = (*axis, *reshaped(tensor.engine_dims, tensor.dims, array.shape[len(axis) :]))
+        try:
+            return array.reshape(shape)
+        except ValueError as error:
+            raise ModelError(
+                f"output {name!r} has shape {list(array.shape)}, config.pbtxt shows {list(shape)}"
+            ) from error
 
     def _finish(self, queued: Queued, response: InferResponse) -> None:
         self._hand_over(queued, response)
@@ -162,6 +198,22 @@ class PartSender:
         now_ns = time.monotonic_ns()
         self._give(self._queued, outputs, self._index, now_ns - self._since_ns)
         self._index, self._since_ns = self._index + 1, now_ns
+
+
+def _given(answer: Mapping[str, Array] | EdgertError) -> Mapping[str, Array]:
+    if isinstance(answer, EdgertError):
+        raise answer
+    return answer
+
+
+def _check_rows(name: str, array: Array, end: int, *, has_gaps: bool) -> None:
+    """Raise ModelError for an output that does not have a row for each of the batch."""
+    rows = array.shape[0] if array.ndim else 0
+    if rows < end or (rows > end and not has_gaps):
+        raise ModelError(
+            f"output {name!r} has shape {list(array.shape)} for a batch of {end}, expected its first axis to "
+            "be the batch's; a model that gives as many rows as it finds needs max_batch_size: 0"
+        )
 
 
 def _starts(batch: Sequence[Queued]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from edgert.errors import ClosedError, RequestError
 from edgert.frames.request import InferRequest, InferResponse, Responder
 from edgert.inference.counts import Counts
 from edgert.inference.response_cache import CacheKey, ResponseCache
@@ -35,9 +36,16 @@ class CachedVersion:
                 InferResponse(self.name, self.version, request.id, answer.outputs, answer.parameters)
             )
             return
-        if found is not None:
-            request.responder = _Keeper(request.responder, self._cache, found.key, self.counts, found.took_ns)
-        self._served.infer(request)
+        if found is None:
+            self._served.infer(request)
+            return
+        asked = request.responder
+        request.responder = _Keeper(asked, self._cache, found.key, self.counts, found.took_ns)
+        try:
+            self._served.infer(request)
+        except (RequestError, ClosedError):
+            request.responder = asked  # another version may answer it
+            raise
 
     def statistics(self) -> ModelStatistics:
         """Return what it did since it was loaded."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from edgert.errors import (
     ClosedError,
     ConfigError,
+    DeviceLostError,
     EdgertError,
     ModelError,
     UnavailableError,
@@ -15,12 +16,12 @@ from edgert.errors import (
     UnsupportedError,
 )
 from edgert.frames.request import InferRequest
+from edgert.inference.loader import Loader, steps_of
 from edgert.inference.open_version import hidden_inputs
-from edgert.inference.override import Overrides
+from edgert.inference.override import Override, Overrides
 from edgert.inference.repository import Repository
 from edgert.inference.served_version import ServedVersion
-from edgert.models.ensemble_checks import check_ensemble_models
-from edgert.models.model_config import Ensemble, ModelConfig, TensorConfig
+from edgert.models.model_config import ModelConfig, TensorConfig
 from edgert.models.store import ModelEntry, ModelStore
 from edgert.serve.core import IndexEntry, ModelMetadata, ModelStatistics, TensorMetadata
 from edgert.serve.datatypes import DATATYPE_OF_DTYPE
@@ -37,6 +38,7 @@ class Core:
         self._options = options
         self._repository = repository
         self._overrides = overrides
+        self._loader = Loader(repository, lambda model: overrides.entry(store, model))
         self._change = threading.Lock()  # one load or unload at a time, with what depends on it
         self._wanted: set[str] = set()  # models that ought to be there
         self._has_begun = self._is_stopping = False
@@ -47,7 +49,7 @@ class Core:
         """Load these models; return those that cannot be, which are UNAVAILABLE.
 
         Raises:
-            EdgertError: one cannot be loaded, and the options say `exit_on_error`.
+            EdgertError: one cannot be loaded, and the options say `exit_on_error`, or the device is lost.
         """
         failed: list[str] = []
         with self._change:
@@ -56,9 +58,9 @@ class Core:
                     return failed
                 self._wanted.add(name)
                 try:
-                    self._load_with_steps(name, is_again=False)
-                except EdgertError:
-                    if self._options.exit_on_error:
+                    self._loader.load_absent(name, steps=names if self._is_followed else None)
+                except EdgertError as error:
+                    if self._options.exit_on_error or isinstance(error, DeviceLostError):
                         raise
                     failed.append(name)
         self._has_begun = True
@@ -68,18 +70,20 @@ class Core:
         """Be no longer ready."""
         self._is_stopping = True
 
-    def close(self) -> None:
-        """Unload all."""
+    def close(self, timeout_s: float) -> None:
+        """Unload all, within that time."""
         self._is_stopping = True
-        self._repository.close()
+        self._repository.close(timeout_s)
         self._overrides.close()
 
     def named_at_start(self) -> Sequence[str]:
         """Return what the options want loaded: all of the store, or what they name."""
-        names = self._store.names()
-        if self._options.mode != "explicit" or "*" in self._options.load:
-            return names
-        return self._options.load
+        return self._options.named_at_start(self._store.names())
+
+    @property
+    def is_explicit(self) -> bool:
+        """Clients say which models are served."""
+        return self._options.mode == "explicit"
 
     # What fronts ask.
 
@@ -120,11 +124,13 @@ class Core:
 
     def labels(self, model: str, version: int, output: str) -> Sequence[str]:
         """Return the labels of an output, by class. Raises UnknownModelError."""
-        self._repository.get(model, version)
-        try:
-            return self._entry(model).labels(output)
-        except ModelError:
-            return ()
+        served = self._repository.get(model, version)
+        labels = self._loader.labels(model, output)
+        for step in served.config.ensemble.steps if served.config.ensemble and not labels else ():
+            for own, name in step.outputs.items():
+                if name == output:
+                    return self.labels(step.model, max(step.version, 0), own)
+        return labels
 
     def statistics(self, model: str = "", version: int = 0) -> list[ModelStatistics]:
         """Return what served versions did. Raises UnknownModelError."""
@@ -138,6 +144,10 @@ class Core:
         """Begin an inference. Raises RequestError."""
         if self._is_stopping:
             raise UnavailableError("The server is stopping.")
+        self.infer_step(request)
+
+    def infer_step(self, request: InferRequest) -> None:
+        """Begin an inference that is part of one under way. Raises RequestError."""
         while True:
             served = self._repository.get(request.model, request.version)
             try:
@@ -161,12 +171,17 @@ class Core:
     ) -> None:
         """Load a model, with the models of its steps if it is an ensemble. Raises as InferenceCore says."""
         self._demand_control("load", model)
+        override = self._overrides.make(model, config_json, files or {})
         with self._change:
-            self._overrides.set(model, config_json, files or {})
             try:
-                self._load_with_steps(model, is_again=True)
-            except (ModelError, ConfigError) as error:
-                raise type(error)(f"failed to load '{model}': {error}") from error
+                self._loader.load(model, self._described(model, override))
+            except EdgertError as error:
+                if override is not None:
+                    override.remove()
+                if isinstance(error, ModelError | ConfigError):
+                    raise type(error)(f"failed to load '{model}': {error}") from error
+                raise
+            self._overrides.take(model, override)
             self._wanted.add(model)
 
     def unload(self, model: str, *, with_dependents: bool = False) -> None:
@@ -175,76 +190,72 @@ class Core:
         with self._change:
             if not self._repository.is_known(model) and model not in self._store.names():
                 raise UnknownModelError(f"failed to unload '{model}': the store has no such model")
-            going = [model, *(self._only_steps_of(model) if with_dependents else ())]
-            for name in going:
-                self._wanted.discard(name)
+            steps = self._only_steps_of(model) if with_dependents else []
+            self._repository.unload(model, waits=bool(steps))  # what it was given still needs them
+            for name in (model, *steps):
                 self._repository.unload(name)
+                self._wanted.discard(name)
                 self._overrides.forget(name)
 
-    def reload(self, model: str) -> None:
+    def models(self) -> list[str]:
+        """Return the models that are served or ought to be."""
+        return sorted({served.name for served in self._repository.versions()} | self._wanted)
+
+    def reload(self, model: str) -> list[str]:
         """Load what the store has of a model now, or unload it where the store has it no more.
 
+        Returns the models that were loaded: ensembles may have waited for this one.
+
         Raises:
-            ModelError, ConfigError: it stays as it was.
+            EdgertError: it stays as it was.
         """
         with self._change:
-            if model in self._store.names():
-                self._wanted.add(model)
-                self._load_with_steps(model, is_again=True)
-            else:
+            if model not in self._store.names() and not self._overrides.has(model):
                 self._wanted.discard(model)
                 self._repository.unload(model)
+                return []
+            if self._is_followed:
+                self._wanted.add(model)
+            return self._loader.load(model, steps=() if self._is_followed else None)
 
     # Behind them.
 
-    def _load_with_steps(self, model: str, *, is_again: bool, above: tuple[str, ...] = ()) -> None:
-        """Load a model after those of its steps that are not served yet."""
-        if model in above:
-            raise ModelError(f"Ensemble {model!r} is a step of itself: {' > '.join((*above, model))}")
-        if not is_again and self._repository.versions(model):
-            return
+    @property
+    def _is_followed(self) -> bool:
+        """The store's changes are followed: what is not known to be whole is not loaded."""
+        return self._options.mode == "poll"
+
+    def _described(self, model: str, override: Override | None) -> ModelEntry:
+        """Return what a load request asks for. Raises UnknownModelError, ModelError."""
+        if override is not None:
+            return override.entry(self._store)
         try:
-            entry = self._entry(model)
-            if entry.config.ensemble is not None:
-                self._load_steps(entry.config, entry.config.ensemble, (*above, model))
-        except EdgertError as error:
-            self._repository.fail(model, str(error))
-            raise
-        self._repository.load(entry)
-
-    def _load_steps(self, config: ModelConfig, ensemble: Ensemble, above: tuple[str, ...]) -> None:
-        """Load an ensemble's models that are not served yet, and hold it against them. Raises EdgertError."""
-        for step in ensemble.steps:
-            self._load_with_steps(step.model, is_again=False, above=above)
-        served = {
-            step.model: self._repository.get(step.model, max(step.version, 0)) for step in ensemble.steps
-        }
-        check_ensemble_models(config, {name: own.config for name, own in served.items()})
-
-    def _entry(self, model: str) -> ModelEntry:
-        return self._overrides.entry(self._store, model)
+            return self._store.entry(model)
+        except ModelError as error:
+            if model in self._store.names():
+                self._repository.fail(model, str(error))
+                raise
+            raise UnknownModelError(f"failed to load '{model}': {error}") from error
 
     def _only_steps_of(self, model: str) -> list[str]:
-        """Return the models of an ensemble's steps that no other ensemble needs."""
-        others = [served for served in self._repository.versions() if served.name != model]
-        needed = {name for served in others for name in _steps(served)}
-        own = {name for served in self._repository.versions(model) for name in _steps(served)}
-        return sorted(own - needed)
+        """Return the models of an ensemble's steps, and of theirs, that no other ensemble needs."""
+        going: list[str] = [model]
+        for name in going:
+            steps = {step for served in self._repository.versions(name) for step in steps_of(served)}
+            going += sorted(steps - set(going))
+        others = {served.name for served in self._repository.versions()} - set(going)
+        kept = {step for other in others for step in self._loader.reachable(other)}
+        return [name for name in going[1:] if name not in kept]
 
     def _is_same(self, served: ServedVersion, request: InferRequest) -> bool:
         return self._repository.get(request.model, request.version) is served
 
     def _demand_control(self, verb: str, model: str) -> None:
-        if self._options.mode != "explicit":
+        if not self.is_explicit:
             raise UnsupportedError(
                 f"failed to {verb} '{model}', explicit model load / unload is not allowed: serve.mode is "
                 f'"{self._options.mode}", set it to "explicit"'
             )
-
-
-def _steps(served: ServedVersion) -> set[str]:
-    ensemble = served.config.ensemble
-    return {step.model for step in ensemble.steps} if ensemble else set()
 
 
 def _metadata(config: ModelConfig, tensor: TensorConfig) -> TensorMetadata:

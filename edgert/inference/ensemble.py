@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -9,7 +10,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from edgert.errors import CancelledError, ClosedError, EdgertError, ModelError, RequestError
+from edgert.errors import (
+    CancelledError,
+    ClosedError,
+    EdgertError,
+    ModelError,
+    RequestError,
+    UnavailableError,
+    UnknownModelError,
+)
 from edgert.frames.request import InferRequest, InferResponse
 from edgert.frames.result import Array
 from edgert.inference.counts import BatchTimes, Counts
@@ -19,6 +28,8 @@ from edgert.pipeline.progress import Pulse
 from edgert.serve.core import ModelStatistics
 from edgert.serve.options import Metric
 from edgert.stats import LiveCount
+
+log = logging.getLogger(__name__)
 
 Infer = Callable[[InferRequest], None]
 
@@ -42,6 +53,7 @@ class ServedEnsemble:
         self.version = version
         self.config = config
         self.steps = config.ensemble.steps
+        self.optional = frozenset(tensor.name for tensor in config.inputs if tensor.optional)
         self._step_infer = infer
         self._signature = Signature(name, config)
         self.counts = Counts(name, version, metrics)
@@ -102,9 +114,13 @@ class ServedEnsemble:
             times = BatchTimes(arrived_ns, 0, time.monotonic_ns() - arrived_ns, 0)
             self.counts.batch(rows, times)
             self.counts.answered(rows, arrived_ns, times)
-        request.responder.respond(response)
-        with self._lock:
-            self._running -= 1
+        try:
+            request.responder.respond(response)
+        except Exception:  # a front that fails must not take with it who answers
+            log.exception("model %s: a response could not be handed over", self.name)
+        finally:
+            with self._lock:
+                self._running -= 1
 
 
 class EnsembleRun:
@@ -118,6 +134,7 @@ class EnsembleRun:
         self._rows = rows
         self._wanted = wanted
         self._tensors: dict[str, Array] = dict(request.inputs)
+        self._absent = ensemble.optional - request.inputs.keys()
         self._left = list(ensemble.steps)  # steps that have not begun
         self._under_way = 0
         self._error: EdgertError | None = None
@@ -125,19 +142,27 @@ class EnsembleRun:
 
     def begin(self) -> None:
         """Start the first steps."""
-        self._go_on()
+        with self._lock:
+            ready = self._take_ready()
+        if ready:
+            self._go_on(ready)
+        else:  # it was cancelled before
+            self._end()
 
     def step_done(self, step: EnsembleStep, response: InferResponse) -> None:
         """Keep a step's outputs, and start the steps that waited for them."""
         kept = {} if response.error else _kept(step, response.outputs)
-        with self._lock:
+        with self._lock:  # once: else the last two steps could both find that they are the last
             self._under_way -= 1
             self._error = self._error or response.error
             self._tensors.update(kept)
-        self._go_on()
+            ready = self._take_ready()
+            is_over = not self._under_way
+        if is_over:
+            self._end()
+        self._go_on(ready)
 
-    def _go_on(self) -> None:
-        ready = self._take_ready()
+    def _go_on(self, ready: list[EnsembleStep]) -> None:
         for step in ready:
             try:
                 self._ensemble.send(step, self._step_request(step))
@@ -145,18 +170,15 @@ class EnsembleRun:
                 self.step_done(step, InferResponse(step.model, 0, error=error))
 
     def _take_ready(self) -> list[EnsembleStep]:
-        """Return the steps to start now; ends the request when nothing is left or under way."""
-        with self._lock:
-            if self._request.is_cancelled and self._left:
-                self._error = self._error or CancelledError("The request was cancelled.")
-            if self._error is not None:
-                self._left.clear()
-            ready = [step for step in self._left if self._tensors.keys() >= set(step.inputs.values())]
-            self._left = [step for step in self._left if step not in ready]
-            self._under_way += len(ready)
-            is_over = not self._under_way
-        if is_over:
-            self._end()
+        """Return the steps to start now, counted as under way. The lock is held."""
+        if self._request.is_cancelled and self._left:
+            self._error = self._error or CancelledError("The request was cancelled.")
+        if self._error is not None:
+            self._left.clear()
+        there = self._tensors.keys() | self._absent
+        ready = [step for step in self._left if there >= set(step.inputs.values())]
+        self._left = [step for step in self._left if step not in ready]
+        self._under_way += len(ready)
         return ready
 
     def _step_request(self, step: EnsembleStep) -> InferRequest:
@@ -164,7 +186,7 @@ class EnsembleRun:
         return InferRequest(
             model=step.model,
             version=max(step.version, 0),
-            inputs={own: self._tensors[name] for own, name in step.inputs.items()},
+            inputs={own: self._tensors[name] for own, name in step.inputs.items() if name in self._tensors},
             outputs=tuple(step.outputs),
             responder=StepResponder(self, step),
             id=request.id,
@@ -209,7 +231,11 @@ def _kept(step: EnsembleStep, outputs: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _told_of(ensemble: str, error: EdgertError) -> EdgertError:
-    """Return the error with the ensemble's name before it, of the same kind."""
-    told = type(error)(f"in ensemble '{ensemble}', {error}")
+    """Return the error with the ensemble's name before it, of the same kind.
+
+    But a step's model that is not served is not what the client has named.
+    """
+    kind = UnavailableError if isinstance(error, UnknownModelError) else type(error)
+    told = kind(f"in ensemble '{ensemble}', {error}")
     told.__cause__ = error
     return told

@@ -30,6 +30,10 @@ class Feed(Protocol):
         """Requests that wait."""
 
     @property
+    def ready(self) -> int:
+        """Requests that wait for nothing but a lane."""
+
+    @property
     def sequences(self) -> int:
         """Sequences under way."""
 
@@ -66,6 +70,11 @@ class QueueFeed:
 
     @property
     def waiting(self) -> int:
+        """Requests that wait."""
+        return self._queue.waiting
+
+    @property
+    def ready(self) -> int:
         """Requests that wait."""
         return self._queue.waiting
 

@@ -18,6 +18,7 @@ from edgert.execute.python_model import Asked
 from edgert.frames.request import InferRequest
 from edgert.frames.result import Array
 from edgert.models.model_config import ModelConfig
+from edgert.serve.datatypes import host_dtype
 from edgert.stats import CopyCounts
 
 Shape = tuple[int, ...]
@@ -48,9 +49,7 @@ class EngineShapes:
 
     def __init__(self, config: ModelConfig) -> None:
         self._is_batched = bool(config.max_batch_size)
-        self._reshaped = {
-            tensor.name: tensor.engine_dims for tensor in config.inputs if tensor.reshape is not None
-        }
+        self._reshaped = {tensor.name: tensor for tensor in config.inputs if tensor.reshape is not None}
 
     def of(self, parts: Sequence[Part]) -> dict[str, Shape]:
         """Return the engine's shape of every input of the whole batch."""
@@ -58,7 +57,10 @@ class EngineShapes:
         return {name: self._whole(name, array.shape, rows) for name, array in parts[0].inputs.items()}
 
     def _whole(self, name: str, shape: Shape, rows: int) -> Shape:
-        item = self._reshaped.get(name, shape[1:] if self._is_batched else shape)
+        item = shape[1:] if self._is_batched else shape
+        tensor = self._reshaped.get(name)
+        if tensor is not None:
+            item = reshaped(tensor.dims, tensor.engine_dims, item)
         return (rows, *item) if self._is_batched else item
 
 
@@ -115,7 +117,7 @@ class DeviceRequestFiller:
         assert stream is not None  # noqa: S101 - lanes of a device have one
         for name, tensor in buffers.inputs(shapes).items():
             assert isinstance(tensor, DeviceTensor)  # noqa: S101 - lanes of a device have these
-            dtype = np.dtype(tensor.dtype)
+            dtype = host_dtype(tensor.dtype)
             size_bytes = prod(shapes[name]) * dtype.itemsize
             staged = self._staged(buffers.index, name, size_bytes)
             write(staged.view_u8[:size_bytes].view(dtype).reshape(shapes[name]), name, parts)
@@ -139,6 +141,12 @@ class DeviceRequestFiller:
             buffer = self._device.driver.allocate(size_bytes, MemoryKind.PINNED, self._owner)
             self._staging[index, name] = buffer
         return buffer
+
+
+def reshaped(dims: Shape, other: Shape, shape: Shape) -> Shape:
+    """Return what `shape`, one of `dims`, is as one of `other`; variable sides keep their order."""
+    sides = iter([side for own, side in zip(dims, shape, strict=False) if own == -1])
+    return tuple(next(sides, -1) if side == -1 else side for side in other)
 
 
 def write(tensor: Array, name: str, parts: Iterable[Part]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from typing import ClassVar, Protocol
 
 from edgert.errors import EdgertError
@@ -21,8 +22,12 @@ RETRY_S = 30.0  # a model that could not be loaded is tried again after this tim
 class Reloader(Protocol):
     """What follows the store."""
 
-    def reload(self, model: str) -> None:
-        """Load what the store has of a model now, or unload it. Raises EdgertError."""
+    def reload(self, model: str) -> Iterable[str]:
+        """Load what the store has of a model now, or unload it; return what was loaded for it.
+
+        Raises:
+            EdgertError: it stays as it was.
+        """
 
 
 class Follower:
@@ -50,12 +55,15 @@ class Follower:
         self.live.opened()
         self._thread.start()
 
-    def stop(self) -> None:
-        """Look no more. Waits for a load that runs."""
+    def stop(self, timeout_s: float) -> None:
+        """Look no more. A load that runs is waited for that long, then it is left behind."""
         self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-            self.live.closed()
+        if self._thread.ident is None:
+            return
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            log.error("a model is still being loaded; it is left behind")
+        self.live.closed()
 
     def _follow(self) -> None:
         while not self._stopping.wait(self._pause_s()):
@@ -67,12 +75,13 @@ class Follower:
 
     def _reload(self, model: str) -> None:
         try:
-            self._reloader.reload(model)
+            loaded = self._reloader.reload(model)
         except EdgertError as error:
             log.error("model %s is not loaded, what was loaded goes on: %s", model, error)  # noqa: TRY400
             self._watch.failed(model)
         else:
-            self._watch.loaded(model)
+            for name in {model, *loaded}:
+                self._watch.loaded(name)
 
     def _pause_s(self) -> float:
         due_s = self._watch.due_s()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from edgert.device.opened import OpenDevice
+from edgert.errors import DeviceLostError
 from edgert.execute.engine import Engine
 from edgert.frames.request import InferRequest
 from edgert.inference.answers import Answers
@@ -34,6 +36,7 @@ from edgert.inference.warmup import run_warmups
 from edgert.models.completion import complete
 from edgert.models.model_config import DynamicBatching, ModelConfig, QueuePolicy
 from edgert.models.store import ModelEntry, ModelVersion
+from edgert.pipeline.instance_groups import check_groups
 from edgert.pipeline.model_plan import ModelPlan, plan_model
 from edgert.pipeline.open_model import lane_options_of
 from edgert.pipeline.shared_engines import LoadEngine
@@ -45,6 +48,8 @@ from edgert.schedule.scheduler import Scheduler
 from edgert.schedule.sequence import SequencePolicy
 from edgert.schedule.sequences import Sequences
 from edgert.serve.options import Metric
+
+log = logging.getLogger(__name__)
 
 
 class Opener:
@@ -59,8 +64,13 @@ class Opener:
         cache: ResponseCache | None = None,
         limiter: RateLimiter | None = None,
         metrics: Collection[Metric] = (),
+        on_lost: Callable[[DeviceLostError], None] = lambda _: None,
     ) -> None:
-        """`infer` is where an ensemble sends the requests of its steps."""
+        """`infer` is where an ensemble sends the requests of its steps.
+
+        `on_lost` hears that the device does not answer: nothing goes on.
+        """
+        self._on_lost = on_lost
         self._cache = cache
         self._limiter = limiter
         self._metrics = metrics
@@ -71,11 +81,21 @@ class Opener:
 
     def open(self, entry: ModelEntry, version: ModelVersion) -> ServedVersion:
         """Return the version, its lanes warm. Raises ModelError, ConfigError, OutOfDeviceMemoryError."""
+        for warning in entry.warnings:
+            log.warning("%s", warning)
         if entry.config.ensemble is not None:
             return ServedEnsemble(
                 entry.name, version.number, _named(entry.config, entry.name), self._infer, self._metrics
             )
+        try:
+            return self._open_lanes(entry, version)
+        except DeviceLostError as lost:
+            self._on_lost(lost)
+            raise
+
+    def _open_lanes(self, entry: ModelEntry, version: ModelVersion) -> ServedVersion:
         plan = plan_model(entry, {}, entry.settings.path)
+        self._check_groups(plan)
         title = f"model {entry.name}/{version.number}"
         with ExitStack() as undo:
             engine = self._load(plan, version, self._device, _threads(plan.lanes))
@@ -84,16 +104,17 @@ class Opener:
             closing.callback(lanes.close)
             config = self._completed(plan, engine)
             open_feed = partial(_open_feed, config, entry.folder, plan.lanes)
+            hidden = hidden_inputs(config)
             served = ServedModel(
-                entry.name, version.number, config, lanes, open_feed, hidden_inputs(config), self._metrics
+                entry.name, version.number, config, lanes, open_feed, hidden, self._metrics, self._on_lost
             )
             closing.pop_all()
             undo.callback(served.close)
             with self._device.driver.current():
                 open_filler = partial(self._open_filler, config, engine, title)
                 lanes.open(plan.lanes, config, lane_options_of(plan), open_filler)
+                run_warmups(config, entry.folder, served.warm)
             lanes.begin(served.feed, self._limits(title, config))
-            run_warmups(served, entry.folder, plan.lanes)
             undo.pop_all()
             return self._cached(served)
 
@@ -102,6 +123,11 @@ class Opener:
         is_cached = config.uses_response_cache and not config.is_decoupled and self._cache is not None
         return CachedVersion(served, self._cache) if is_cached and self._cache else served
 
+    def _check_groups(self, plan: ModelPlan) -> None:
+        has_gpu = "compute_capability" in self._device.driver.attributes()
+        for warning in check_groups(plan.entry.config, plan.runtime, has_gpu=has_gpu):
+            log.warning("%s", warning)
+
     def _limits(self, title: str, config: ModelConfig) -> Limits | None:
         return Limits(self._limiter, title, config) if self._limiter and is_limited(config) else None
 
@@ -109,6 +135,9 @@ class Opener:
     def _completed(plan: ModelPlan, engine: Engine) -> ModelConfig:
         info = engine.info
         config = complete(plan.entry.config, info.inputs, info.outputs, info.batches, info.runtime)
+        if info.runtime != "python":  # which alone can do without an input
+            needed = tuple(msgspec.structs.replace(tensor, optional=False) for tensor in config.inputs)
+            config = msgspec.structs.replace(config, inputs=needed)
         return _named(config, plan.entry.name)
 
     def _open_filler(self, config: ModelConfig, engine: Engine, title: str) -> RequestFiller:
@@ -141,15 +170,19 @@ def _open_feed(config: ModelConfig, folder: Path, lanes: int, answers: Answers) 
     if config.sequence_batching is None:
         return QueueFeed(_open_queue(config, answers.fail), answers)
     policy = SequencePolicy.of(config.max_batch_size or 0, config.sequence_batching)
+    if config.is_decoupled:  # its answers have to be told apart
+        policy = msgspec.structs.replace(policy, max_batch=1, is_direct=False, preferred=())
     return SequenceFeed(Sequences(config.name, lanes, policy, answers.fail), config, folder, answers)
 
 
 def _open_queue(config: ModelConfig, on_drop: OnDrop) -> RequestQueue:
     batching = config.dynamic_batching
-    if batching is None or not config.max_batch_size:
+    if batching is None:
         return RequestQueue(BatchPolicy(1), on_drop)
-    delay_ns = batching.max_queue_delay_microseconds * 1000
-    policy = BatchPolicy(config.max_batch_size, batching.preferred_batch_size, delay_ns)
+    policy = BatchPolicy(1)
+    if config.max_batch_size and not config.is_decoupled:  # whose answers have to be told apart
+        delay_ns = batching.max_queue_delay_microseconds * 1000
+        policy = BatchPolicy(config.max_batch_size, batching.preferred_batch_size, delay_ns)
     return RequestQueue(policy, on_drop, tuple(_levels(batching)), batching.default_priority_level or 1)
 
 

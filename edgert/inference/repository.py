@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +44,7 @@ class Repository:
         self._change = threading.Lock()
         self._retiring: list[threading.Thread] = []
         self._is_closed = False
+        self._end_by = math.inf  # when everything has to be over
         self.loading = ""  # what is being opened just now; empty if nothing is
         self.loads = 0  # versions whose opening has begun or ended
 
@@ -83,21 +85,27 @@ class Repository:
             try:
                 opened = self._open_all(entry)
             except EdgertError as error:
-                self._tell_failure(entry.name, str(error))
+                self._note_failure(entry.name, str(error))
                 raise
             self._switch(entry.name, {served.version: served for served in opened})
 
-    def unload(self, model: str) -> None:
-        """Refuse further requests; what was taken is answered, then the model goes. Returns at once."""
+    def unload(self, model: str, *, waits: bool = False) -> None:
+        """Refuse further requests; what was taken is answered, then the model goes.
+
+        Returns at once, or with `waits` when it has gone.
+        """
+        thread = None
         with self._change:
             self._demand_open()
             if model in self._served:
-                self._switch(model, {})
+                thread = self._switch(model, {})
+        if waits and thread is not None:
+            thread.join()
 
     def fail(self, model: str, reason: str) -> None:
         """Note that a model could not even be read."""
         with self._change:
-            self._tell_failure(model, reason)
+            self._note_failure(model, reason)
 
     def index(self, names: Sequence[str], *, only_ready: bool = False) -> list[IndexEntry]:
         """Return the versions of `names` and of all that was ever loaded, with their states."""
@@ -110,12 +118,21 @@ class Repository:
             ] or [IndexEntry(name)]
         return [entry for entry in found if not only_ready or entry.state == "READY"]
 
-    def close(self) -> None:
-        """Unload every model and wait for it; nothing is loaded any more."""
-        with self._change:
-            self._is_closed = True
+    def close(self, timeout_s: float = RETIRE_S) -> None:
+        """Unload every model within `timeout_s`, and load no more. Allowed again.
+
+        A load that runs just now is not waited for longer than that; it ends with the process.
+        """
+        self._is_closed = True
+        self._end_by = min(self._end_by, time.monotonic() + timeout_s)
+        if not self._change.acquire(timeout=timeout_s):
+            log.error("a model is still being loaded; it is left behind")
+            return
+        try:
             for model in list(self._served):
                 self._switch(model, {})
+        finally:
+            self._change.release()
         for thread in self._retiring:
             thread.join()
 
@@ -137,6 +154,7 @@ class Repository:
                 opened.append(served)
                 took_s = time.monotonic() - began
                 log.info("model %s version %d loaded in %.2f s", entry.name, version.number, took_s)
+            self._demand_open()
             undo.pop_all()
             return opened
 
@@ -149,7 +167,7 @@ class Repository:
         finally:
             self.loading, self.loads = "", self.loads + 1
 
-    def _tell_failure(self, model: str, reason: str) -> None:
+    def _note_failure(self, model: str, reason: str) -> None:
         """Note why a model is not there, or not as its files say now; what is served stays."""
         served = self._served.get(model, {})
         states = self._states.setdefault(model, {})
@@ -159,8 +177,8 @@ class Repository:
             states[0] = VersionState("UNAVAILABLE", reason)
         log.error("model %s: %s", model, reason)
 
-    def _switch(self, model: str, versions: dict[int, ServedVersion]) -> None:
-        """Let `versions` take the place of what is served. Nothing raises."""
+    def _switch(self, model: str, versions: dict[int, ServedVersion]) -> threading.Thread | None:
+        """Let `versions` take the place of what is served; return what ends that. Nothing raises."""
         old = self._served.get(model, {})
         kept = {name: own for name, own in self._served.items() if name != model}
         self._served = {**kept, model: versions} if versions else kept
@@ -168,33 +186,35 @@ class Repository:
         self._states[model] = gone | {number: VersionState("READY") for number in versions}
         for served in old.values():
             served.refuse()
-        if old:
-            self._retire(model, list(old.values()))
+        return self._retire(model, list(old.values())) if old else None
 
-    def _retire(self, model: str, old: list[ServedVersion]) -> None:
+    def _retire(self, model: str, old: list[ServedVersion]) -> threading.Thread:
         self._retiring = [thread for thread in self._retiring if thread.is_alive()]
         thread = threading.Thread(target=self._end_all, args=(model, old), name="retire", daemon=True)
         self._retiring.append(thread)
         thread.start()
+        return thread
 
     def _end_all(self, model: str, old: list[ServedVersion]) -> None:
         deadline = time.monotonic() + self._retire_s
         for served in old:
-            self._end(served, deadline)
+            try:
+                self._end(served, deadline)
+            except EdgertError as error:  # a lost device; the process is told elsewhere
+                log.error("model %s version %d is not freed: %s", model, served.version, error)  # noqa: TRY400
             states = self._states[model]
             if states.get(served.version, VersionState("")).state == "UNLOADING":
                 states[served.version] = VersionState("UNAVAILABLE", "unloaded")
 
-    @staticmethod
-    def _end(served: ServedVersion, deadline: float) -> None:
+    def _end(self, served: ServedVersion, deadline: float) -> None:
         """Wait until a version has answered what it was given, then free it.
 
         A batch that never ends is left behind with its lane and memory: waiting for it would stop
         everything else.
         """
-        if not _becomes_idle(served, deadline):
+        if not self._becomes_idle(served, deadline):
             served.give_up()
-        if not _becomes_idle(served, max(deadline, time.monotonic() + LAST_BATCH_S)):
+        if not self._becomes_idle(served, deadline, at_least_s=LAST_BATCH_S):
             log.error(
                 "model %s version %d does not finish its batch; it is left behind",
                 served.name,
@@ -204,10 +224,10 @@ class Repository:
         served.close()
         log.info("model %s version %d freed", served.name, served.version)
 
-
-def _becomes_idle(served: ServedVersion, deadline: float) -> bool:
-    while not served.is_idle:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(LOOK_S)
-    return True
+    def _becomes_idle(self, served: ServedVersion, deadline: float, at_least_s: float = 0.0) -> bool:
+        least = time.monotonic() + at_least_s
+        while not served.is_idle:
+            if time.monotonic() > max(least, min(deadline, self._end_by)):
+                return False
+            time.sleep(LOOK_S)
+        return True

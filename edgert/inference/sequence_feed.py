@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgert.errors import EdgertError, ModelError
+from edgert.errors import EdgertError, ModelError, RequestError
 from edgert.execute.engine import Completed
+from edgert.execute.python_buffers import PythonBufferSet
+from edgert.frames.request import InferRequest, InferResponse, SequenceStep
 from edgert.frames.result import Array
 from edgert.inference.answers import Answers
 from edgert.inference.fill import Part
@@ -19,9 +21,17 @@ from edgert.schedule.queued import Queued
 from edgert.schedule.scheduler import BatchQueue
 from edgert.schedule.sequence import Turn
 from edgert.schedule.sequences import Sequences
+from edgert.serve.datatypes import DATATYPE_OF_DTYPE, host_dtype
 
 INITIAL_FOLDER = "initial_state"  # beside config.pbtxt
 Turns = Sequence[Turn | None]
+
+
+class Nobody:
+    """The responder of a slot without a request."""
+
+    def respond(self, response: InferResponse) -> None:
+        """Forget it."""
 
 
 class SequenceFeed:
@@ -37,6 +47,8 @@ class SequenceFeed:
         self._is_batched = bool(config.max_batch_size)
         self._controls = [(given.name, control) for given in batching.controls for control in given.controls]
         self._states = batching.states
+        self._id_dtype = next((own.dtype for _, own in self._controls if own.kind == "CORRID"), "")
+        self._nobody = InferRequest(model=config.name, inputs={}, responder=Nobody())
         self._initial = {
             state.input_name: self._initial_value(state, folder, config.file) for state in self._states
         }
@@ -57,12 +69,18 @@ class SequenceFeed:
         return self._sequences.waiting
 
     @property
+    def ready(self) -> int:
+        """Requests of sequences that have a seat; the others wait for one, which is nobody's fault."""
+        return sum(lane.waiting for lane in self._sequences.lanes)
+
+    @property
     def sequences(self) -> int:
         """Sequences under way."""
         return self._sequences.count
 
     def offer(self, queued: Queued, now_ns: int) -> None:
         """Let a request wait for its turn. Raises RequestError."""
+        self._check_id(queued.request.sequence)
         self._sequences.offer(queued, now_ns)
 
     def parts(self, batch: Turns) -> list[Part]:
@@ -75,7 +93,7 @@ class SequenceFeed:
         placed = [(row, turn) for row, turn in enumerate(batch) if turn is not None]
         try:
             if completed.error is None and self._states:
-                self._keep_states(placed, completed.buffers.outputs())
+                completed.error = self._keep_states(placed, completed)
             self._answers.give([turn.queued for _, turn in placed], completed, [row for row, _ in placed])
         finally:
             self._sequences.lanes[index].complete(batch, time.monotonic_ns())
@@ -97,9 +115,21 @@ class SequenceFeed:
         return Part(inputs, 1, request, self._answers.part_sender(turn.queued))
 
     def _empty(self, model: Turn) -> Part:
-        inputs = {name: np.zeros_like(array) for name, array in model.queued.request.inputs.items()}
+        inputs = {name: _blank(array) for name, array in model.queued.request.inputs.items()}
         controls = {name: self._untold(control) for name, control in self._controls}
-        return Part({**inputs, **controls, **self._initial}, 1)
+        return Part({**inputs, **controls, **self._initial}, 1, self._nobody)
+
+    def _check_id(self, step: SequenceStep | None) -> None:
+        """Raise RequestError for an id that the model cannot be told."""
+        if step is None or self._id_dtype in ("", "object"):
+            return
+        limits = np.iinfo(self._id_dtype)
+        if not isinstance(step.id, int) or not limits.min <= step.id <= limits.max:
+            datatype = DATATYPE_OF_DTYPE[self._id_dtype]
+            raise RequestError(
+                f"correlation ID {step.id!r} does not fit the control input of the model, which is "
+                f"TYPE_{datatype}"
+            )
 
     def _told(self, control: Control, turn: Turn) -> Array:
         if control.kind == "CORRID":
@@ -118,25 +148,56 @@ class SequenceFeed:
         array[...] = str(value).encode() if control.dtype == "object" else value
         return array
 
-    def _keep_states(self, placed: Sequence[tuple[int, Turn]], outputs: Mapping[str, Array]) -> None:
-        for row, turn in placed:
-            for state in self._states:
-                output = outputs[state.output_name]
-                own = output[row : row + 1] if self._is_batched else output
-                turn.sequence.state[state.input_name] = np.array(own)
+    def _keep_states(self, placed: Sequence[tuple[int, Turn]], completed: Completed) -> EdgertError | None:
+        """Keep what the sequences' next requests begin with; return why that cannot be had."""
+        buffers = completed.buffers
+        each = buffers.answers if isinstance(buffers, PythonBufferSet) else None
+        try:
+            outputs = buffers.outputs()
+            for row, turn in placed:
+                if each is None:
+                    turn.sequence.state |= self._states_in(outputs, row)
+                elif not isinstance(answer := each[row], EdgertError):
+                    turn.sequence.state |= self._states_in(answer, 0)
+        except EdgertError as error:
+            return error
+        except Exception as failure:  # noqa: BLE001 - whatever a runtime raises is the fate of this batch only
+            return ModelError(f"the outputs cannot be read: {failure}")
+        return None
+
+    def _states_in(self, outputs: Mapping[str, Array], row: int) -> dict[str, Array]:
+        """Return copies of the states in one row of outputs. Raises ModelError."""
+        kept = {}
+        for state in self._states:
+            output = outputs.get(state.output_name)
+            if output is None:
+                raise ModelError(f"the model gave no state output {state.output_name!r}")
+            own = output[row : row + 1] if self._is_batched else output
+            if self._is_batched and not len(own):
+                raise ModelError(f"state output {state.output_name!r} has no row {row}")
+            kept[state.input_name] = np.array(own)
+        return kept
 
     def _initial_value(self, state: SequenceState, folder: Path, file: str) -> Array:
         initial = state.initial
         dims = tuple(max(side, 1) for side in (initial.dims if initial and initial.dims else state.dims))
         shape = (1, *dims) if self._is_batched else dims
         if initial is None or initial.kind == "zero":
-            return np.zeros(shape, state.dtype)
+            return _blank(np.empty(shape, host_dtype(state.dtype)))
         path = confined(
             folder / INITIAL_FOLDER, initial.file, folder, f"{file}: initial_state {initial.name!r}"
         )
         try:
-            return np.frombuffer(path.read_bytes(), state.dtype).reshape(shape)
+            return np.frombuffer(path.read_bytes(), host_dtype(state.dtype)).reshape(shape)
         except (OSError, ValueError) as error:
             raise ModelError(
                 f"{path}: cannot be the state {state.input_name!r} of shape {shape}: {error}"
             ) from error
+
+
+def _blank(array: Array) -> Array:
+    """Return zeros, or empty texts, as an array is."""
+    blank = np.zeros_like(array)
+    if blank.dtype.hasobject:
+        blank.fill(b"")
+    return blank

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
-from edgert.execute.engine import Engine, Lane, LaneOptions
+from edgert.errors import ModelError
+from edgert.execute.engine import Completed, Engine, Lane, LaneOptions
 from edgert.inference.feed import Feed
 from edgert.inference.fill import Part, RequestFiller
 from edgert.inference.limits import Limits
 from edgert.inference.request_port import RequestPort
+from edgert.inference.warmup import run_alone
 from edgert.models.model_config import ModelConfig
+from edgert.models.tensor_spec import TensorSpec
 from edgert.pipeline.progress import Pulse
 from edgert.pipeline.warm_up import WARM_UP_TIMEOUT_S, warm_up
 from edgert.schedule.scheduler import Scheduler
@@ -45,6 +48,25 @@ class ServedLanes:
                 if (part := self._zeros(config, rows)) is not None:
                     warm_up(lane, self._title, partial(filler.fill, [part]))
         self._engine.warmed()
+
+    def run_once(self, part: Part, hidden: Collection[str]) -> Iterator[Completed]:
+        """Let every lane run a batch that nobody sent; `hidden` inputs that it lacks are zeros.
+
+        To be called before `begin`. Raises EdgertError.
+        """
+        info = self._engine.info
+        lacking = [spec for spec in info.inputs if spec.name not in part.inputs]
+        missing = [spec.name for spec in lacking if spec.name not in hidden]
+        if missing and info.runtime != "python":  # that knows itself what it can do without
+            raise ModelError(f"inputs: lacks {', '.join(missing)}")
+        zeros = {
+            spec.name: np.zeros(_least(spec, part.rows), host_dtype(spec.dtype))
+            for spec in lacking
+            if spec.name in hidden
+        }
+        whole = Part({**part.inputs, **zeros}, part.rows)
+        for lane in self._lanes:
+            yield run_alone(lane, partial(self._fillers[id(lane)].fill, [whole]), self._title)
 
     def begin(self, feed: Feed, limits: Limits | None = None) -> None:
         """Let the scheduler feed the lanes, within limits that they share with other models."""
@@ -106,3 +128,9 @@ class ServedLanes:
             spec.name: np.zeros(axis + shapes[spec.name], host_dtype(spec.dtype)) for spec in info.inputs
         }
         return Part(zeros, rows)
+
+
+def _least(spec: TensorSpec, rows: int) -> tuple[int, ...]:
+    """Return the smallest shape of a tensor for so many rows."""
+    first = (rows if spec.shape[0] == -1 else spec.shape[0],) if spec.shape else ()
+    return (*first, *(max(side, 1) for side in spec.shape[1:]))

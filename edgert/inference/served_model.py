@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import ClassVar
 
-from edgert.errors import ClosedError, RequestError, UnavailableError
+from edgert.errors import ClosedError, DeviceLostError, RequestError, UnavailableError
 from edgert.frames.request import InferRequest, InferResponse
 from edgert.inference.answers import Answers
 from edgert.inference.counts import Counts
 from edgert.inference.feed import Feed
+from edgert.inference.fill import Part
 from edgert.inference.served_lanes import ServedLanes
 from edgert.inference.signature import Signature
 from edgert.models.model_config import ModelConfig
@@ -37,18 +38,24 @@ class ServedModel:
         open_feed: Callable[[Answers], Feed],
         hidden: Collection[str] = (),
         metrics: Collection[Metric] = (),
+        on_lost: Callable[[DeviceLostError], None] = lambda _: None,
     ) -> None:
-        """`hidden` are inputs that no client sends; `metrics` is what is kept beside counts."""
+        """`hidden` are inputs that no client sends; `metrics` is what is kept beside counts.
+
+        `on_lost` hears that nothing goes on.
+        """
         self.name = name
         self.version = version
         self.config = config
         self.counts = Counts(name, version, metrics)
         self._lanes = lanes
+        self._hidden = hidden
         self._signature = Signature(name, config, hidden)
-        self._answers = Answers(name, version, config, self._signature, self.counts, self._ended)
+        self._answers = Answers(name, version, config, self._signature, self.counts, self._ended, on_lost)
         self.feed = open_feed(self._answers)
-        batching = config.dynamic_batching
-        self._ordering = Ordering() if batching is not None and batching.preserve_ordering else None
+        batchings = (config.dynamic_batching, config.sequence_batching)
+        is_ordered = any(batching is not None and batching.preserve_ordering for batching in batchings)
+        self._ordering = Ordering() if is_ordered else None
         self._is_refusing = False
         self._open = 0  # requests without a final response
         self._lock = threading.Lock()
@@ -72,13 +79,18 @@ class ServedModel:
         if self.feed.is_awaited:
             self._lanes.look()
 
+    def warm(self, part: Part) -> None:
+        """Let every lane run a warm-up's batch, before requests come. Raises EdgertError."""
+        for completed in self._lanes.run_once(part, self._hidden):
+            self._answers.count(part.rows, completed)
+
     def statistics(self) -> ModelStatistics:
         """Return counts."""
         return self.counts.snapshot(pending=self.feed.waiting, sequences=self.feed.sequences)
 
     def pulses(self, hang_s: float) -> Iterable[Pulse]:
         """Return the pulse of each lane, and of the requests that wait for one."""
-        return self._lanes.pulses(hang_s, self.feed.waiting)
+        return self._lanes.pulses(hang_s, self.feed.ready)
 
     @property
     def is_idle(self) -> bool:

@@ -2,67 +2,69 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 import numpy as np
 
 from edgert.errors import EdgertError, ModelError
-from edgert.frames.request import InferRequest, InferResponse
+from edgert.execute.engine import Completed, Fill, Lane
+from edgert.execute.python_buffers import PythonBufferSet
 from edgert.frames.result import Array
-from edgert.inference.served_version import ServedVersion
+from edgert.inference.fill import Part
 from edgert.models.files import confined
-from edgert.models.model_config import Warmup, WarmupInput
+from edgert.models.model_config import ModelConfig, WarmupInput
+from edgert.pipeline.warm_up import WARM_UP_TIMEOUT_S
 from edgert.serve.datatypes import host_dtype, unpack_texts
 
 FOLDER = "warmup"  # beside config.pbtxt
-TIMEOUT_S = 120.0
 _SEED = 20210
 
+T = TypeVar("T")
 
-def run_warmups(served: ServedVersion, folder: Path, lanes: int) -> None:
-    """Let every lane answer every warmup, as often as it says. `folder` is the model's.
+
+def run_warmups(config: ModelConfig, folder: Path, run: Callable[[Part], None]) -> None:
+    """Let `run` answer every warmup, as often as it says. `folder` is the model's.
 
     Raises:
-        ModelError: an input cannot be made, an answer is an error, or none comes in time.
+        ModelError: an input cannot be made, or the answer is an error.
     """
-    for warmup in served.config.warmups:
-        where = f"{served.config.file}: model_warmup {warmup.name!r}"
+    for warmup in config.warmups:
         try:
-            inputs = {name: _input(warmup, own, folder) for name, own in warmup.inputs.items()}
+            axis = (warmup.batch_size,) if config.max_batch_size else ()
+            inputs = {name: _input(own, axis, folder) for name, own in warmup.inputs.items()}
+            for _ in range(max(warmup.count, 1)):
+                run(Part(inputs, *(axis or (1,))))
         except (EdgertError, ValueError, OSError) as error:
-            raise ModelError(f"{where}: {error}") from error
-        for _ in range(max(warmup.count, 1)):
-            _run(served, inputs, lanes, where)
+            raise ModelError(f"{config.file}: model_warmup {warmup.name!r}: {error}") from error
 
 
-def _run(served: ServedVersion, inputs: dict[str, Array], lanes: int, where: str) -> None:
-    answers: SimpleQueue[InferResponse] = SimpleQueue()
-    for _ in range(lanes):
-        served.infer(InferRequest(model=served.name, inputs=inputs, responder=_Collector(answers)))
-    for _ in range(lanes):
-        try:
-            response = answers.get(timeout=TIMEOUT_S)
-        except Empty:
-            raise ModelError(f"{where}: no answer in {TIMEOUT_S:.0f} s") from None
-        if response.error is not None:
-            raise ModelError(f"{where}: {response.error}") from response.error
+def run_alone(lane: Lane, fill: Fill, title: str) -> Completed:
+    """Run one batch on a lane that nobody else feeds yet. Raises EdgertError: what it failed with."""
+    buffers = _await(lane.acquire, title)
+    lane.submit(buffers, fill, None)
+    [done] = _await(lane.poll, title)
+    each = buffers.answers if isinstance(buffers, PythonBufferSet) else None
+    errors = [done.error, *(answer for answer in each or () if isinstance(answer, EdgertError))]
+    lane.release(buffers)
+    for error in filter(None, errors):
+        raise error
+    return done
 
 
-class _Collector:
-    """A Responder that keeps final responses."""
-
-    def __init__(self, answers: SimpleQueue[InferResponse]) -> None:
-        self._answers = answers
-
-    def respond(self, response: InferResponse) -> None:
-        """Keep the response; its arrays are not looked at."""
-        if response.is_final:
-            self._answers.put(response)
+def _await(ask: Callable[[], T | None], title: str) -> T:
+    deadline = time.monotonic() + WARM_UP_TIMEOUT_S
+    while not (answer := ask()):
+        if time.monotonic() > deadline:
+            raise ModelError(f"{title}: no answer in {WARM_UP_TIMEOUT_S:.0f} s")
+        time.sleep(0.001)
+    return answer
 
 
-def _input(warmup: Warmup, own: WarmupInput, folder: Path) -> Array:
-    shape = ((warmup.batch_size,) if warmup.batch_size else ()) + own.dims
+def _input(own: WarmupInput, axis: tuple[int, ...], folder: Path) -> Array:
+    shape = axis + own.dims
     if own.kind == "file":
         return _from_file(confined(folder / FOLDER, own.file, folder, "input_data_file"), own, shape)
     if own.dtype == "object":

@@ -14,12 +14,13 @@ from edgert.config import Document
 from edgert.control.options import ControlOptions
 from edgert.device.board import probe_cuda_driver
 from edgert.device.opened import DeviceName
-from edgert.errors import ConfigError, EdgertError
+from edgert.errors import ConfigError, EdgertError, ModelError
 from edgert.models.runtime import FAMILY_OF_RUNTIME, TENSORRT
 from edgert.models.store import ModelStore
 from edgert.pipeline.model_plan import ModelPlan, plan_model
 from edgert.pipeline.open_model import check_model
 from edgert.pipeline.options import PipelineOptions
+from edgert.pipeline.served_check import check_served
 from edgert.publish.credentials import find_secret
 from edgert.publish.factory import check_sink
 from edgert.publish.filters import FilterOptions
@@ -77,19 +78,24 @@ class PipelineFile:
         return found
 
     def check(self) -> None:
-        """Raise the first problem."""
-        for problem in self.problems():
+        """Raise the first problem. Models that only requests use are told of when they are loaded."""
+        for problem in self.problems(with_served=False):
             raise problem
 
-    def problems(self, *, opens_engines: bool = False) -> Iterator[EdgertError]:
+    def problems(self, *, opens_engines: bool = False, with_served: bool = True) -> Iterator[EdgertError]:
         """Yield everything that is wrong, without opening a device, a camera or a connection.
 
         With `opens_engines`, engine files that run on the host are loaded too, and held against
-        config.pbtxt, preparation, decoding and labels; that takes as long as a start does.
+        config.pbtxt, preparation, decoding and labels; that takes as long as a start does. `with_served`
+        takes in the models of the store that only requests use.
         """
         yield from self.own_problems()
         for model in self.model_names:
             yield from _raised(lambda m=model: self._check_model(m, opens_engines))
+        for model in self._served_at_start() if with_served else ():
+            yield from _raised(
+                lambda m=model: check_served(self.store, m, self.document.path, opens_engine=opens_engines)
+            )
 
     def own_problems(self) -> Iterator[EdgertError]:
         """Yield what is wrong with the file itself; the models' own files are left out."""
@@ -234,6 +240,16 @@ class PipelineFile:
                 entry = self.store.entry(name)
                 if entry.config.ensemble is None:
                     yield plan_model(entry, {}, self.document.path).runtime
+
+    def _served_at_start(self) -> Sequence[str]:
+        """Return the models that requests use from the start, and frames do not."""
+        if self.options.serve is None:
+            return ()
+        with suppress(ModelError):  # a store that cannot be read is told of elsewhere
+            there = self.store.names()
+            names = self.options.serve.named_at_start(there)
+            return [name for name in names if name in there and name not in self.model_names]
+        return ()
 
     def _check_model(self, model: str, opens_engine: bool) -> None:
         plan = self.plan(model)

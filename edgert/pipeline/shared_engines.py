@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from edgert.device.opened import OpenDevice
@@ -16,34 +17,55 @@ LoadEngine = Callable[[ModelPlan, ModelVersion, OpenDevice, int], Engine]
 _STATELESS = ("onnxruntime", "tensorrt", "tensorrt_lean", "tensorrt_dispatch", "tensorrt_rtx")
 
 
+class _Held:
+    """An engine, and how many hold it. Whoever comes first loads it; the others wait for that one only."""
+
+    def __init__(self) -> None:
+        self.loading = threading.Lock()
+        self.engine: Engine | None = None
+        self.users = 0
+
+
 class SharedEngines:
     """Loads an engine file once for all that want the same, and closes it after the last. Any thread.
 
-    Whoever comes first decides the number of threads. A file that was replaced is another one.
+    Whoever comes first decides the number of threads. A version of which a file was replaced is another one.
     """
 
     def __init__(self, load: LoadEngine) -> None:
         self._load = load
-        self._engines: dict[Hashable, tuple[Engine, int]] = {}
+        self._held: dict[Hashable, _Held] = {}
         self._lock = threading.Lock()
 
     def load(self, plan: ModelPlan, version: ModelVersion, device: OpenDevice, threads: int) -> Engine:
         """Return the version's engine, for lanes of the caller's own. Raises ModelError, ConfigError."""
         if plan.runtime not in _STATELESS:
             return self._load(plan, version, device, threads)
-        key = (*_identity(plan.engine_file(version, device)), plan.runtime, plan.settings.engine)
-        with self._lock:
-            engine, users = self._engines.get(key) or (self._load(plan, version, device, threads), 0)
-            self._engines[key] = engine, users + 1
+        key = (*_identity(plan.engine_file(version, device), version), plan.runtime, plan.settings.engine)
+        held = self._hold(key)
+        try:
+            with held.loading:
+                engine = held.engine = held.engine or self._load(plan, version, device, threads)
+        except BaseException:
+            self._release(key)
+            raise
         return SharedEngine(engine, lambda: self._release(key))
+
+    def _hold(self, key: Hashable) -> _Held:
+        with self._lock:
+            held = self._held.setdefault(key, _Held())
+            held.users += 1
+            return held
 
     def _release(self, key: Hashable) -> None:
         with self._lock:
-            engine, users = self._engines.pop(key)
-            if users > 1:
-                self._engines[key] = engine, users - 1
+            held = self._held[key]
+            held.users -= 1
+            if held.users:
                 return
-        engine.close()
+            del self._held[key]
+        if held.engine is not None:
+            held.engine.close()
 
 
 class SharedEngine:
@@ -80,7 +102,14 @@ class SharedEngine:
             release()
 
 
-def _identity(file: Path) -> tuple[str, int, int, int]:
-    """Return what is another one when a file was replaced."""
-    status = file.stat()
-    return str(file), status.st_ino, status.st_mtime_ns, status.st_size
+def _identity(file: Path, version: ModelVersion) -> tuple[Hashable, ...]:
+    """Return what is another one when a file of the version was replaced: weights may be beside the graph."""
+    return str(file), tuple(sorted(_signs(version.folder)))
+
+
+def _signs(folder: Path) -> Iterator[tuple[str, int, int, int]]:
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # a link to nowhere, or what has just gone; the engine's file is missed later
+            status = file.stat()
+            if not file.is_dir():
+                yield str(file), status.st_ino, status.st_mtime_ns, status.st_size

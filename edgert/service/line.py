@@ -62,7 +62,8 @@ class Line:
         """How long `drain` and `close` take at most, if all of it hangs that may."""
         options = self.file.options
         hung_s = STOP_TIMEOUT_S * len(options.sources) + (CLOSE_SINKS_S + 1.0) * len(options.sinks)
-        return 2 * options.service.drain_s + hung_s + CLOSE_REST_S
+        drains = 5 if options.serve is not None else 2  # also of a load, of requests, of their models
+        return drains * options.service.drain_s + hung_s + CLOSE_REST_S
 
     # What the main thread calls, in this order.
 
@@ -126,10 +127,10 @@ class Line:
     # What the parts report; called on their threads.
 
     def source_changed(self, source: str, state: SourceState, reason: str) -> None:
-        """Announce a source's new state; its capture has logged it."""
+        """Announce a source's new state; its capture has logged it. What serves requests outlives sources."""
         self.announcements.source(source)
         self._changed()
-        if state == "ended" and self.assembly.have_all_ended():
+        if state == "ended" and self._serving is None and self.assembly.have_all_ended():
             self._put("ended")
 
     def device_lost(self, error: DeviceLostError) -> None:

@@ -33,7 +33,9 @@ class Reload:
         try:
             file = self._file.read_again()
             different = self._differences(file)
-            for problem in file.problems(opens_engines=True) if different else file.own_problems():
+            for problem in (
+                file.problems(opens_engines=True, with_served=False) if different else file.own_problems()
+            ):
                 raise problem
         except EdgertError as error:
             self.problem = f"not reloaded, the old pipeline goes on: {error}"
@@ -56,7 +58,8 @@ class Reload:
     def _differences(self, file: PipelineFile) -> list[str]:
         """Return the keys of the pipeline file for whose sake the line has to be started anew."""
         old, new = self._file.options, file.options
-        keys = [key for key in PipelineOptions.__struct_fields__ if key not in _FOLLOWED]
+        followed = _FOLLOWED if new.serve is None else _FOLLOWED - {"store"}  # what serves keeps to its store
+        keys = [key for key in PipelineOptions.__struct_fields__ if key not in followed]
         different = [key for key in keys if getattr(old, key) != getattr(new, key)]
         with suppress(EdgertError):  # models that are wrong just now are told of when they are loaded
             if not different and file.device_name != self._device:

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import msgspec
 
 from edgert.device.gauges.gauges import Gauges
-from edgert.errors import EdgertError
+from edgert.errors import ConfigError, DeviceLostError, EdgertError
+from edgert.frames.request import InferRequest
 from edgert.inference.core import Core
 from edgert.inference.follower import Follower
 from edgert.inference.open_version import Opener
@@ -20,9 +21,11 @@ from edgert.inference.repository import Repository
 from edgert.inference.response_cache import ResponseCache
 from edgert.pipeline.assembly import Assembly
 from edgert.pipeline.file import PipelineFile
+from edgert.pipeline.options import HttpOptions
 from edgert.pipeline.progress import Pulse
 from edgert.publish.credentials import find_secret, read_secret
 from edgert.schedule.rate_limiter import RateLimiter
+from edgert.serve.bodies import Bodies
 from edgert.serve.front import Front, NetworkFront
 from edgert.serve.gate import Gate
 from edgert.serve.options import ServeOptions, TlsOptions
@@ -59,9 +62,16 @@ class LineCore(Core):
     def load(
         self, model: str, config_json: str | None = None, files: Mapping[str, bytes] | None = None
     ) -> None:
-        """Load a model for requests, and again for frames if they use it. Raises as Core does."""
-        super().load(model, config_json, files)
-        if model in self.frame_models:
+        """Load a model for requests, and again for frames if they use it. Raises as Core does.
+
+        Models of frames can be loaded again, from the store, whatever `serve.mode` is.
+        """
+        is_of_frames = model in self.frame_models
+        if is_of_frames and not self.is_explicit and config_json is None and not files:
+            self.reload(model)
+        else:
+            super().load(model, config_json, files)
+        if is_of_frames:
             self.frames.load(model)
 
     def unload(self, model: str, *, with_dependents: bool = False) -> None:
@@ -85,30 +95,33 @@ class Serving:
             assembly.device,
             scheduler,
             assembly.engines.load,
-            self._infer,
+            self._infer_step,
             self._cache,
             limiter,
             options.metrics,
+            self._device_lost,
         )
         self._repository = Repository(opener.open)
         self.core = LineCore(file.store, options, self._repository, Overrides())
         self.core.frames, self.core.frame_models = frames, file.model_names
         self._gauges = Gauges()
         self._follower: Follower | None = None
+        self._front: Front | None = None
 
     def open(self, undo: ExitStack, pages: Pages) -> None:
         """Listen. Raises ConfigError if an address cannot be had or a certificate not be read."""
-        undo.callback(self.core.close)
+        drain_s = self._file.options.service.drain_s
+        undo.callback(self.core.close, drain_s)
         self._gauges.open()
         undo.callback(self._gauges.close)
         token = self._token()
         regions = SharedMemory(self._assembly.device.copies) if self._options.shared_memory else None
         if regions is not None:
             undo.callback(regions.close)
-        front = Front(lambda: self._fronts(pages, token, regions))
+        self._front = front = Front(lambda: self._fronts(pages, token, regions))
         for address in front.open():
             log.info("serve: %s", address)
-        undo.callback(front.close, self._file.options.service.drain_s)
+        undo.callback(front.close, drain_s)
 
     def begin(self) -> None:
         """Load the models that are to be served. Raises EdgertError where `exit_on_error` says so."""
@@ -125,11 +138,14 @@ class Serving:
         """Be no longer ready, and take no more requests."""
         self.core.stop()
         if self._follower is not None:
-            self._follower.stop()
+            self._follower.stop(self._file.options.service.drain_s)
 
     def reload(self) -> None:
-        """Load what the store has now of every model that is served; one that cannot be stays as it was."""
-        for model in sorted({served.name for served in self._repository.versions()}):
+        """Load what the store has now of every model that is served or ought to be.
+
+        One that cannot be loaded stays as it was.
+        """
+        for model in self.core.models():
             try:
                 self.core.reload(model)
             except EdgertError as error:
@@ -141,7 +157,8 @@ class Serving:
         from edgert.serve.metrics import render
 
         cache = self._cache.statistics() if self._cache is not None else None
-        return render(report, look(self.core, cache), self._gauges.read())
+        refused = self._front.refused() if self._front is not None else {}
+        return render(report, look(self.core, cache, refused), self._gauges.read())
 
     @property
     def loading(self) -> str:
@@ -158,43 +175,53 @@ class Serving:
         for served in self._repository.versions():
             yield from served.pulses(hang_s)
 
-    def _infer(self, request: object) -> None:
-        self.core.infer(request)  # type: ignore[arg-type]  # the core is made after who asks it
+    def _infer_step(self, request: InferRequest) -> None:
+        self.core.infer_step(request)  # the core is made after who asks it
+
+    def _device_lost(self, error: DeviceLostError) -> None:
+        pipeline = self._assembly.pipeline
+        if pipeline.failure is None:
+            pipeline.failure = error
+            pipeline.on_lost(error)
 
     def _fronts(self, pages: Pages, token: str, regions: SharedMemory | None) -> list[NetworkFront]:
         options, http = self._options, self._file.options.http
-        gate = Gate(options.limits.requests)
+        gate = Gate(options.limits.requests, Bodies(options.limits))
         fronts: list[NetworkFront] = []
-        if http is not None:
-            from edgert.serve.http.server import HttpFront  # with httptools, which only a server needs
-
-            fronts.append(
-                HttpFront(
-                    http.host,
-                    http.port,
-                    self.core,
-                    options,
-                    http.control,
-                    pages,
-                    regions=regions,
-                    gate=gate,
-                    token=token,
-                )
-            )
-        if options.grpc is not None:
-            from edgert.serve.grpc.front import GrpcFront  # with its messages
-
-            fronts.append(
-                GrpcFront(
-                    self.core,
-                    options,
-                    control_allowed=options.grpc.control,
-                    regions=regions,
-                    gate=gate,
-                    token=token,
-                )
-            )
+        try:
+            if http is not None:
+                fronts.append(self._http_front(http, pages, token, regions, gate))
+            if options.grpc is not None:
+                fronts.append(self._grpc_front(token, regions, gate))
+        except ImportError as error:
+            raise ConfigError(f"serve: needs {error.name}. Run: pip install 'edgert[serve]'") from error
         return fronts
+
+    def _http_front(
+        self, http: HttpOptions, pages: Pages, token: str, regions: SharedMemory | None, gate: Gate
+    ) -> NetworkFront:
+        from edgert.serve.http.server import HttpFront  # with httptools, which only a server needs
+
+        return HttpFront(
+            http.host,
+            http.port,
+            self.core,
+            self._options,
+            http.control,
+            pages,
+            regions=regions,
+            gate=gate,
+            token=token,
+        )
+
+    def _grpc_front(self, token: str, regions: SharedMemory | None, gate: Gate) -> NetworkFront:
+        from edgert.serve.grpc.front import GrpcFront  # with protobuf's messages
+
+        http = self._file.options.http
+        is_allowed = http is not None and http.control
+        return GrpcFront(
+            self.core, self._options, control_allowed=is_allowed, regions=regions, gate=gate, token=token
+        )
 
     def _token(self) -> str:
         if not self._options.token:

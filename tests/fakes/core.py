@@ -38,6 +38,7 @@ class FakeModel(msgspec.Struct, frozen=True):
     run: Callable
     versions: tuple[int, ...] = (1,)
     is_batched: bool = True
+    is_decoupled: bool = False
 
     def metadata(self):
         """Return what a client sees."""
@@ -55,6 +56,7 @@ class FakeModel(msgspec.Struct, frozen=True):
             name=self.name,
             platform="fake",
             max_batch_size=MAX_BATCH if self.is_batched else 0,
+            is_decoupled=self.is_decoupled,
             inputs=self._configs(self.inputs),
             outputs=self._configs(self.outputs),
             instance_groups=(InstanceGroup(name=f"{self.name}_0", kind="KIND_CPU"),),
@@ -294,6 +296,8 @@ def _models() -> Iterator[FakeModel]:
     pair = {"INPUT0": ("INT32", (16,)), "INPUT1": ("INT32", (16,))}
     sums = {"OUTPUT0": ("INT32", (16,)), "OUTPUT1": ("INT32", (16,))}
     yield FakeModel("add", pair, sums, _add)
-    yield FakeModel("repeat", {"IN": ("INT32", (1,))}, {"OUT": ("INT32", (1,))}, _repeat, is_batched=False)
+    repeat = {"IN": ("INT32", (1,))}, {"OUT": ("INT32", (1,))}, _repeat
+    yield FakeModel("repeat", *repeat, is_batched=False, is_decoupled=True)
+    yield FakeModel("undeclared", *repeat, is_batched=False)
     yield FakeModel("classify", {"IN": ("FP32", (4,))}, {"SCORES": ("FP32", (4,))}, _classify)
     yield FakeModel("accumulate", {"IN": ("INT32", (1,))}, {"OUT": ("INT32", (1,))}, _accumulate)

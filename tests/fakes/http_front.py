@@ -10,7 +10,9 @@ from contextlib import ExitStack
 import msgspec
 import numpy as np
 
+from edgert.serve.bodies import Bodies
 from edgert.serve.front import Front
+from edgert.serve.gate import Gate
 from edgert.serve.http.server import HttpFront
 from edgert.serve.options import LimitOptions, ServeOptions
 from edgert.serve.shared_memory import SharedMemory
@@ -103,6 +105,7 @@ class HttpSite:
         self.copies = CopyCounts()
         self.regions = SharedMemory(self.copies) if has_regions else None
         self._options = ServeOptions(limits=LimitOptions(**(limits or {})), **options)
+        self.gate = Gate(self._options.limits.requests, Bodies(self._options.limits))
         self._settings = {"control_allowed": control, "pages": pages or {}}
         self._token = token
         self._stack = ExitStack()
@@ -145,6 +148,7 @@ class HttpSite:
             self._options,
             **self._settings,
             regions=self.regions,
+            gate=self.gate,
             token=self._token,
         )
         return [self.http]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from edgert.device.opened import open_device
 from edgert.errors import UnknownModelError
+from edgert.inference.core import Core
+from edgert.inference.follower import Follower
 from edgert.inference.open_version import Opener
+from edgert.inference.override import Overrides
 from edgert.inference.repository import Repository
 from edgert.models.store import ModelStore
 from edgert.pipeline.open_model import load_engine
+from edgert.pipeline.shared_engines import SharedEngines
 from edgert.schedule.scheduler import Scheduler
+from edgert.serve.options import ServeOptions
 
 
 class Served:
@@ -57,3 +62,27 @@ def serving(folder: Path):
         served.repository.close()
         scheduler.stop()
         device.close()
+
+
+@contextmanager
+def core(folder: Path, *, follows: bool = False, **options):
+    """Yield a Core over a store that has begun, and close everything after."""
+    with ExitStack() as undo:
+        device, scheduler, store = open_device("host"), Scheduler(), ModelStore(folder)
+        undo.callback(device.close)
+        scheduler.start()
+        undo.callback(scheduler.stop)
+        opener = Opener(
+            device, scheduler, SharedEngines(load_engine).load, lambda request: made.infer_step(request)
+        )
+        made = Core(store, ServeOptions(**options), Repository(opener.open, retire_s=5.0), Overrides())
+        undo.callback(made.close, 5.0)
+        if follows:
+            follower = Follower(store, made, made._options.poll_s)
+            for model in made.begin(follower.begin()):
+                follower.failed(model)
+            follower.start()
+            undo.callback(follower.stop, 5.0)
+        else:
+            made.begin(made.named_at_start())
+        yield made

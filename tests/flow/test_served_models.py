@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgert.errors import ClosedError, EdgertError, ModelError, RequestError, UnavailableError
-from edgert.frames.request import SequenceStep
+from edgert.frames.request import InferRequest, SequenceStep
 from tests.fakes.serving import serving
 from tests.fakes.waiting import answer, ask
 
@@ -236,7 +236,9 @@ def test_warmups_run_before_a_version_is_ready_and_a_wrong_one_says_so(store):
     )
     with serving(store) as served:
         served.load("double")
-        assert served.statistics("double").inference_count == 6
+        statistics = served.statistics("double")
+        assert (statistics.inference_count, statistics.execution_count) == (6, 3)
+        assert statistics.inference_stats.success.count == 6  # as the Inference Server counts
     config(
         store,
         "double",
@@ -245,3 +247,94 @@ def test_warmups_run_before_a_version_is_ready_and_a_wrong_one_says_so(store):
     )
     with serving(store) as served, pytest.raises(ModelError, match="model_warmup 'w'"):
         served.load("double")
+
+
+def test_a_model_without_a_batch_axis_keeps_to_its_queue_policy_too(store):
+    folder = store / "double"
+    (folder / "config.pbtxt").write_text(
+        """platform: "onnxruntime_onnx" max_batch_size: 0
+        input [{ name: "X" data_type: TYPE_FP32 dims: [-1, 4] }]
+        output [{ name: "Y" data_type: TYPE_FP32 dims: [-1, 4] }]
+        dynamic_batching { default_queue_policy { max_queue_size: 1 } }"""
+    )
+    with serving(store) as served:
+        served.load("double")
+        feed = served.repository.get("double").feed
+        feed._queue.is_awaited = False  # as if every lane were busy: nobody looks
+        first = ask(served.infer, "double", {"X": rows(1, 2)})
+        with pytest.raises(UnavailableError, match="Exceeds maximum queue size"):
+            ask(served.infer, "double", {"X": rows(1)})
+        served.repository.get("double")._lanes.look()
+        np.testing.assert_array_equal(first.final().outputs["Y"], rows(1, 2) * 2)
+
+
+def test_a_responder_may_send_the_next_request_from_where_it_is_answered(store):
+    class Again:
+        """Sends a request from within each answer, as ensembles do."""
+
+        def __init__(self, infer, left):
+            self.infer, self.left, self.done = infer, left, threading.Event()
+
+        def respond(self, response):
+            self.left -= 1
+            if self.left:
+                self.infer(InferRequest(model="double", inputs={"X": rows(1)}, responder=self))
+            else:
+                self.done.set()
+
+    with serving(store) as served:
+        served.load("double")
+        chains = [Again(served.infer, 200) for _ in range(4)]
+        for chain in chains:
+            served.infer(InferRequest(model="double", inputs={"X": rows(1)}, responder=chain))
+        assert all(chain.done.wait(TIMEOUT_S) for chain in chains)
+        assert served.statistics("double").inference_stats.success.count == 800
+
+
+def test_a_sequence_that_waits_for_a_seat_does_not_look_like_a_lane_that_hangs(store):
+    text = (store / "sum" / "config.pbtxt").read_text().replace("max_batch_size: 4", "max_batch_size: 1")
+    (store / "sum" / "config.pbtxt").write_text(
+        text.replace("sequence_batching {", "sequence_batching { max_sequence_idle_microseconds: 60000000")
+    )
+    with serving(store) as served:
+        served.load("sum")
+        model = served.repository.get("sum")
+        inputs = {"X": np.ones((1, 1), np.float32)}
+        answer(served.infer, "sum", inputs, sequence=SequenceStep(1, is_start=True))
+        waits = ask(served.infer, "sum", inputs, sequence=SequenceStep(2, is_start=True, is_end=True))
+        assert model.statistics().pending == 1
+        assert all(pulse.is_idle for pulse in model.pulses(30.0))
+        answer(served.infer, "sum", inputs, sequence=SequenceStep(1, is_end=True))
+        assert waits.final().error is None
+
+
+def test_answers_of_sequences_can_keep_the_order_of_their_requests(store):
+    text = (store / "sum" / "config.pbtxt").read_text()
+    (store / "sum" / "config.pbtxt").write_text(
+        text.replace("state [", "oldest { max_candidate_sequences: 4 preserve_ordering: true } state [")
+        + "instance_group [{ count: 3 }]"
+    )
+    order = []
+
+    class Noted:
+        def __init__(self, number):
+            self.number, self.done = number, threading.Event()
+
+        def respond(self, response):
+            order.append(self.number)
+            self.done.set()
+
+    with serving(store) as served:
+        served.load("sum")
+        noted = [Noted(number) for number in range(60)]
+        for one in noted:
+            served.infer(
+                InferRequest(
+                    model="sum",
+                    inputs={"X": np.ones((1, 1), np.float32)},
+                    responder=one,
+                    sequence=SequenceStep(one.number + 1, is_start=True, is_end=True),
+                )
+            )
+        assert all(one.done.wait(TIMEOUT_S) for one in noted)
+    assert order == list(range(60))

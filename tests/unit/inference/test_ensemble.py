@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import numpy as np
 import pytest
 
-from edgert.errors import CancelledError, ClosedError, RequestError, UnavailableError
-from edgert.frames.request import InferResponse
+from edgert.errors import (
+    CancelledError,
+    ClosedError,
+    RequestError,
+    UnavailableError,
+    UnknownModelError,
+)
+from edgert.frames.request import InferRequest, InferResponse
 from edgert.inference.ensemble import ServedEnsemble
 from edgert.models.model_config import Ensemble, EnsembleStep, ModelConfig, TensorConfig
-from tests.fakes.waiting import answer, ask
+from tests.fakes.waiting import Answered, answer, ask
 
 
 def step(model, inputs, outputs):
     return EnsembleStep(model=model, inputs=inputs, outputs=outputs)
 
 
-def tensor(name):
-    return TensorConfig(name=name, dtype="float32", dims=(2,))
+def tensor(name, *, optional=False):
+    return TensorConfig(name=name, dtype="float32", dims=(2,), optional=optional)
 
 
 class Steps:
@@ -57,10 +64,10 @@ def steps():
 def opened(steps):
     made = []
 
-    def open_with(*parts, outputs=("OUT",)):
+    def open_with(*parts, outputs=("OUT",), optional=()):
         config = ModelConfig(
             max_batch_size=4,
-            inputs=(tensor("IN"),),
+            inputs=(tensor("IN"), *(tensor(name, optional=True) for name in optional)),
             outputs=tuple(map(tensor, outputs)),
             ensemble=Ensemble(parts),
         )
@@ -181,3 +188,67 @@ def test_steps_that_answer_at_once_on_many_threads_end_a_request_once(opened, st
     for thread in threads:
         thread.join()
     np.testing.assert_array_equal(asked.final().outputs["OUT"], IN * 4)
+
+
+def test_two_last_steps_that_end_at_the_same_time_answer_once(opened, steps):
+    """Both count their step as done before either looks whether the request is over."""
+    steps.held = held = []
+    ensemble = opened(
+        step("double", {"x": "IN"}, {"y": "A"}), step("double", {"x": "IN"}, {"y": "B"}), outputs=("A", "B")
+    )
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(200):
+            held.clear()
+            asked = ask(ensemble.infer, "e", {"IN": IN})
+            go = threading.Barrier(2)
+            threads = [threading.Thread(target=give_at, args=(steps, go, request)) for request in held]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(asked.responses) == 1
+    finally:
+        sys.setswitchinterval(interval)
+    assert ensemble.is_idle
+
+
+def give_at(steps, go, request):
+    go.wait()
+    steps.give(request)
+
+
+def test_a_responder_that_fails_leaves_nothing_under_way(opened):
+    class Broken:
+        def respond(self, response):
+            raise OSError("gone")
+
+    ensemble = opened(*DIAMOND)
+    ensemble.infer(InferRequest(model="e", inputs={"IN": IN}, responder=Broken()))
+    assert ensemble.is_idle
+
+
+def test_an_optional_input_that_is_left_out_is_left_out_of_the_steps(opened, steps):
+    steps.models["maybe"] = lambda x: {"y": x["x"] + x.get("bias", 0)}
+    ensemble = opened(step("maybe", {"x": "IN", "bias": "BIAS"}, {"y": "OUT"}), optional=("BIAS",))
+    np.testing.assert_array_equal(answer(ensemble.infer, "e", {"IN": IN})["OUT"], IN)
+    np.testing.assert_array_equal(answer(ensemble.infer, "e", {"IN": IN, "BIAS": IN})["OUT"], IN * 2)
+
+
+def test_a_step_whose_model_is_not_served_is_unavailable_not_unknown(opened, steps):
+    def refuse(request):
+        raise UnknownModelError("Request for unknown model: 'double' has no available versions")
+
+    steps.infer = refuse
+    error = ask(opened(*DIAMOND).infer, "e", {"IN": IN}).final().error
+    assert type(error) is UnavailableError
+    assert str(error).startswith("in ensemble 'e', Request for unknown model: 'double'")
+
+
+def test_a_request_that_was_cancelled_before_it_came_is_answered_so(opened, steps):
+    answered = Answered()
+    request = InferRequest(model="e", inputs={"IN": IN}, responder=answered, is_cancelled=True)
+    opened(*DIAMOND).infer(request)
+    assert isinstance(answered.final().error, CancelledError)
+    assert not steps.asked

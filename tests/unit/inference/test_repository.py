@@ -8,7 +8,7 @@ import time
 import pytest
 
 from edgert.config import Document
-from edgert.errors import ClosedError, ModelError, UnknownModelError
+from edgert.errors import ClosedError, DeviceLostError, ModelError, UnknownModelError
 from edgert.inference.repository import Repository
 from edgert.models.model_config import ModelConfig
 from edgert.models.store import ModelEntry, ModelVersion
@@ -163,3 +163,65 @@ def test_nothing_is_loaded_once_it_is_closed(site):
     site.repository.close()
     with pytest.raises(ClosedError):
         site.load(1)
+
+
+def test_closing_does_not_wait_for_a_load_that_runs_and_that_load_leaves_nothing(site):
+    begun, go = threading.Event(), threading.Event()
+    open_now = site.open
+
+    def open_slowly(entry, version):
+        begun.set()
+        assert go.wait(WAIT_S)
+        return open_now(entry, version)
+
+    site.repository._open_version = open_slowly
+    errors = []
+
+    def load():
+        try:
+            site.load(1)
+        except ClosedError as error:
+            errors.append(error)
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    assert begun.wait(WAIT_S)
+    began = time.monotonic()
+    site.repository.close(0.05)
+    assert time.monotonic() - began < 1.0
+    go.set()
+    loader.join(WAIT_S)
+    assert len(errors) == 1
+    assert [version.calls for version in site.opened] == [["close"]]
+    assert site.repository.versions() == []
+
+
+def test_closing_ends_the_wait_of_those_that_go_already(site):
+    site.repository._retire_s = 60.0
+    [version] = site.load(1)
+    version.is_idle = False
+    site.repository.unload("m")
+    began = time.monotonic()
+    site.repository.close(0.05)
+    assert time.monotonic() - began < 3.0
+    assert version.calls == ["refuse", "give_up"]
+
+
+def test_unload_can_wait_until_the_model_has_gone(site):
+    [version] = site.load(1)
+    version.is_idle = False
+    threading.Timer(0.05, setattr, (version, "is_idle", True)).start()
+    site.repository.unload("m", waits=True)
+    assert version.closed.is_set()
+
+
+def test_what_cannot_be_freed_as_the_device_is_lost_ends_no_thread(site, caplog):
+    [version] = site.load(1)
+
+    def close():
+        raise DeviceLostError("gone")
+
+    version.close = close
+    site.repository.unload("m", waits=True)
+    assert site.states() == {("m", "1"): "UNAVAILABLE"}
+    assert "model m version 1 is not freed: gone" in caplog.text

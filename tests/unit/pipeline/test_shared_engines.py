@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 
 import pytest
 
+from edgert.errors import ModelError
 from edgert.execute.engine import EngineInfo
 from edgert.models.store import ModelStore
 from edgert.pipeline.model_plan import plan_model
@@ -102,3 +104,82 @@ def test_an_engine_with_a_state_of_its_own_is_never_shared(site):
     first, second = site.load("noop"), site.load("noop")
     assert first is not second
     assert len(site.made) == 2
+
+
+def test_weights_beside_the_graph_that_were_replaced_are_another_engine(site, model):
+    weights = model.with_name("weights.bin")
+    weights.write_bytes(b"old")
+    old = site.load()
+    weights.write_bytes(b"newer")
+    new = site.load()
+    assert len(site.made) == 2
+    old.close()
+    new.close()
+
+
+def test_an_engine_is_closed_while_another_one_loads(site, model):
+    first = site.load()
+    (model.parent / "more").write_bytes(b"")  # another engine from here on
+    begun, go = threading.Event(), threading.Event()
+
+    def load_slowly(*given):
+        begun.set()
+        assert go.wait(10)
+        return site.load_file(*given)
+
+    site.engines._load = load_slowly
+    second = []
+    loader = threading.Thread(target=lambda: second.append(site.load()))
+    loader.start()
+    assert begun.wait(10)
+    first.close()
+    assert site.made[0].closed == 1
+    go.set()
+    loader.join(10)
+    second[0].close()
+
+
+def test_those_who_want_an_engine_that_loads_wait_and_share_it(site):
+    begun, go = threading.Event(), threading.Event()
+    load_file = site.load_file
+
+    def load_slowly(*given):
+        begun.set()
+        assert go.wait(10)
+        return load_file(*given)
+
+    site.engines._load = load_slowly
+    shared = []
+    loaders = [threading.Thread(target=lambda: shared.append(site.load())) for _ in range(3)]
+    loaders[0].start()
+    assert begun.wait(10)
+    for loader in loaders[1:]:
+        loader.start()
+    go.set()
+    for loader in loaders:
+        loader.join(10)
+    assert len(site.made) == 1
+    for engine in shared:
+        engine.close()
+    assert site.made[0].closed == 1
+
+
+def test_a_load_that_fails_leaves_nothing_behind_for_the_next(site):
+    def fail(*given):
+        raise ModelError("damaged")
+
+    load_file, site.engines._load = site.engines._load, fail
+    with pytest.raises(ModelError, match="damaged"):
+        site.load()
+    site.engines._load = load_file
+    engine = site.load()
+    engine.close()
+    assert [made.closed for made in site.made] == [1]
+
+
+def test_a_link_that_leads_nowhere_hinders_nobody(site, model):
+    (model.parent / "gone").symlink_to(model.parent / "nowhere")
+    first, second = site.load(), site.load()
+    assert len(site.made) == 1
+    first.close()
+    second.close()

@@ -1,0 +1,140 @@
+"""Loads models into the repository, ensembles after the models of their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from edgert.errors import EdgertError, ModelError
+from edgert.inference.repository import Repository
+from edgert.inference.served_version import ServedVersion
+from edgert.models.ensemble_checks import PATH, check_ensemble_models
+from edgert.models.model_config import Ensemble, EnsembleStep, ModelConfig
+from edgert.models.store import ModelEntry
+
+Labels = Mapping[str, Sequence[str]]  # by output; "": of those that are not named
+
+
+class Loader:
+    """One load at a time. `entry_of` reads a model as it is described now."""
+
+    def __init__(self, repository: Repository, entry_of: Callable[[str], ModelEntry]) -> None:
+        self._repository = repository
+        self._entry_of = entry_of
+        self._labels: dict[str, Labels] = {}
+        self._lacking: dict[str, str] = {}  # ensembles that wait, and the step that is not there
+
+    def load(
+        self, model: str, entry: ModelEntry | None = None, *, steps: Collection[str] | None = None
+    ) -> list[str]:
+        """Load a model, or load it again; return what was loaded, ensembles that waited for it included.
+
+        Models of its steps that are not served are loaded first, if they are among `steps` (None: any).
+
+        Raises:
+            EdgertError: it stays as it was.
+        """
+        self._load(model, entry, steps, ())
+        loaded = [model]
+        for waiting in [name for name, step in self._lacking.items() if step == model]:
+            try:
+                loaded += self.load(waiting, steps=steps)
+            except EdgertError:
+                continue
+        return loaded
+
+    def load_absent(self, model: str, *, steps: Collection[str] | None = None) -> None:
+        """Load a model that may be served already. Raises EdgertError."""
+        if not self._repository.versions(model):
+            self._load(model, None, steps, ())
+
+    def labels(self, model: str, output: str) -> Sequence[str]:
+        """Return the labels of an output of a served model, as they were when it was loaded."""
+        labels = self._labels.get(model, {})
+        return labels.get(output, labels.get("", ()))
+
+    def reachable(self, model: str) -> set[str]:
+        """Return the models of the steps of a served ensemble, and of their steps."""
+        found: set[str] = set()
+        left = [model]
+        while left:
+            own = {name for served in self._repository.versions(left.pop()) for name in steps_of(served)}
+            left += own - found
+            found |= own
+        return found
+
+    def _load(
+        self, model: str, entry: ModelEntry | None, steps: Collection[str] | None, above: tuple[str, ...]
+    ) -> None:
+        try:
+            self._lacking.pop(model, None)
+            entry = entry or self._entry_of(model)
+            labels = _labels_of(entry)
+            if entry.config.ensemble is not None:
+                self._load_steps(model, entry.config, entry.config.ensemble, steps, (*above, model))
+        except EdgertError as error:
+            self._repository.fail(model, str(error))
+            raise
+        self._repository.load(entry)
+        self._labels[model] = labels
+
+    def _load_steps(
+        self,
+        model: str,
+        config: ModelConfig,
+        ensemble: Ensemble,
+        steps: Collection[str] | None,
+        above: tuple[str, ...],
+    ) -> None:
+        """Load an ensemble's models that are not served yet, and hold it against them. Raises EdgertError."""
+        served: dict[str, ServedVersion] = {}
+        for index, step in enumerate(ensemble.steps):
+            if step.model in above or model in self.reachable(step.model):
+                raise _problem(config, index, "model_name", f"{step.model!r} needs {model!r} itself")
+            if not self._repository.versions(step.model):
+                self._load_step(model, config, index, step, steps, above)
+            served[step.model] = self._served(config, index, step)
+        check_ensemble_models(config, {name: own.config for name, own in served.items()})
+
+    def _load_step(
+        self,
+        model: str,
+        config: ModelConfig,
+        index: int,
+        step: EnsembleStep,
+        steps: Collection[str] | None,
+        above: tuple[str, ...],
+    ) -> None:
+        if steps is not None and step.model not in steps:
+            self._lacking[model] = step.model
+            raise _problem(config, index, "model_name", f"{step.model!r} is not served; waits until it is")
+        try:
+            self._load(step.model, None, steps, above)
+        except ModelError as error:
+            raise _problem(config, index, "model_name", str(error)) from error
+
+    def _served(self, config: ModelConfig, index: int, step: EnsembleStep) -> ServedVersion:
+        versions = {own.version: own for own in self._repository.versions(step.model)}
+        wanted = max(versions) if step.version < 0 else step.version
+        if wanted not in versions:
+            there = ", ".join(map(str, versions))
+            raise _problem(config, index, "model_version", f"found {wanted}, {step.model!r} serves {there}")
+        if versions[wanted].config.is_decoupled:
+            what = f"{step.model!r} is decoupled; an ensemble takes models that answer each request once"
+            raise _problem(config, index, "model_name", what)
+        return versions[wanted]
+
+
+def steps_of(served: ServedVersion) -> set[str]:
+    """Return the models that a version hands its requests to."""
+    ensemble = served.config.ensemble
+    return {step.model for step in ensemble.steps} if ensemble else set()
+
+
+def _labels_of(entry: ModelEntry) -> Labels:
+    """Return the labels of a model. Raises ModelError for a file that cannot be read."""
+    own = {output.name: entry.labels(output.name) for output in entry.config.outputs}
+    return {**own, "": entry.labels("")}
+
+
+def _problem(config: ModelConfig, index: int, field: str, what: str) -> ModelError:
+    return ModelError(f"{config.file}: field {PATH}.step[{index}].{field}: {what}")
