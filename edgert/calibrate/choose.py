@@ -10,12 +10,14 @@ import msgspec
 
 from edgert.calibrate.asked import cached_thresholds, placement_asked_for
 from edgert.calibrate.compare.comparison import ComparisonFigures
-from edgert.calibrate.compare.ranking import nearest
+from edgert.calibrate.compare.ranking import distance, nearest
 from edgert.calibrate.compare.trial import Trial
-from edgert.calibrate.fewest import fewest_layers
+from edgert.calibrate.fewest import counts_tried, fewest_layers, surely_nearest, worst_layers
+from edgert.calibrate.held_frames import HeldFrames
 from edgert.calibrate.observe.observation import Observation
 from edgert.calibrate.observe.thresholds import METHODS, Method, threshold
 from edgert.calibrate.progress import StageProgress
+from edgert.calibrate.quantize.layers import weighted_layers
 from edgert.calibrate.quantize.placement import Placement, place
 from edgert.calibrate.quantize.quantizer import Quantizer
 from edgert.calibrate.report.report import MethodReport
@@ -30,9 +32,10 @@ FROM_CACHE = "cache"
 SENSITIVE = "sensitive"
 METHOD_FILE, LAYERS_FILE, CHOICE_FILE = "method.state", "layers.state", "choice.state"
 _SAVE_LAYERS = 8  # measured between two writes
-_CANDIDATES_AT_ONCE = 6  # in memory, beside the reference
-_MOST_SENSITIVE_MAX = 16  # each is one more candidate
+_CANDIDATES_AT_ONCE = 5  # in memory, beside the reference
 _SHOWN = 5
+_NEAR_RATIO = 1.25  # of 1 - cosine: a method that falls short by more is not tried a second time
+_RUNNERS_UP_MAX = 2
 
 Thresholds = Mapping[str, float]
 Name = TypeVar("Name", bound=Hashable)
@@ -63,6 +66,7 @@ class Chooser:
         self._setting = setting
         self._observation = observation
         self._selection = selection
+        self._frames = HeldFrames(setting.frames, selection)
         self._work = work
         self._progress = progress
         self._options = setting.recipe.options.quantize
@@ -138,22 +142,21 @@ class Chooser:
         """Keep the layers that cost most in float, no more of them than are needed; `key` is the method's."""
         options = self._options
         reached = max((each.agreement for each in choice.tried if each.is_chosen), default=0.0)
-        most = min(options.most_sensitive, _MOST_SENSITIVE_MAX)
+        most = options.most_sensitive
         if most and self._selection and reached < options.agreement_min:
             placement = self._placement.within(choice.amax)
             errors = self._layer_errors(placement, choice, key)
-            worst = sorted(errors, key=lambda layer: -errors[layer])[:most]
-            kept = self._fewest(worst, choice)
-            choice = msgspec.structs.replace(choice, kept=kept, errors=errors)
+            worst = worst_layers(errors, weighted_layers(self._setting.model.graph()))[:most]
+            choice = self._with_fewest(worst, msgspec.structs.replace(choice, errors=errors))
         self._work.save(CHOICE_FILE, key_of(key, options), choice)
         return choice
 
-    def _fewest(self, worst: Sequence[str], choice: Choice) -> dict[str, str]:
-        """Return what is kept: of `worst` only as many as do good."""
+    def _with_fewest(self, worst: Sequence[str], choice: Choice) -> Choice:
+        """Keep of `worst` only as many as do good."""
         graph = self._setting.model.graph()
         kept = {
             count: {**choice.kept, **dict.fromkeys(worst[:count], SENSITIVE)}
-            for count in range(len(worst) + 1)
+            for count in counts_tried(len(worst))
         }
         placements = {count: place(graph, each).within(choice.amax) for count, each in kept.items()}
         without = next((each.figures for each in choice.tried if each.is_chosen), None)
@@ -164,7 +167,24 @@ class Chooser:
             if each.layers and count not in known
         }
         figures = {**known, **self._tried(candidates, "keep layers in float")}
-        return kept[fewest_layers(figures, self._options.agreement_min)]
+        count = fewest_layers(figures, self._options.agreement_min)
+        choice = msgspec.structs.replace(choice, kept=kept[count])
+        return self._with_other_method(choice, figures[count]) if count else choice
+
+    def _with_other_method(self, choice: Choice, figures: ComparisonFigures) -> Choice:
+        """Take another method if it is nearer now that the worst layers, which clip worst, are in float."""
+        others = {method: self._by(method) for method in runners_up(choice.tried)}
+        placement = self.placement(choice)
+        candidates = {method: (placement, each.amax) for method, each in others.items()}
+        if not candidates:
+            return choice
+        best = surely_nearest({choice.method: figures, **self._tried(candidates, "choose again")})
+        if best == choice.method:
+            return choice
+        note = f"With {len(choice.kept)} layers in float {best} comes nearer than {choice.method}"
+        tried = tuple(msgspec.structs.replace(each, is_chosen=each.method == best) for each in choice.tried)
+        changes = {"method": best, "amax": others[best].amax, "tried": tried, "notes": (*choice.notes, note)}
+        return msgspec.structs.replace(choice, **changes)
 
     def _layer_errors(self, placement: Placement, choice: Choice, key: bytes) -> dict[str, float]:
         frames = spread(self._selection, self._options.sensitivity_frames)
@@ -195,13 +215,21 @@ class Chooser:
             for first in passes:
                 few = names[first : first + _CANDIDATES_AT_ONCE]
                 protos = {str(name): self._quantizer.quantize(*candidates[name]) for name in few}
-                found = self._trial.run(protos, self._setting.frames(self._selection), step)
+                found = self._trial.run(protos, self._frames, step)
                 figures |= {name: found[str(name)] for name in few}
         return figures
 
     def _thresholds(self, method: Method) -> dict[str, float]:
         histograms = self._observation.histograms
         return {tensor: threshold(histograms[tensor], method) for tensor in self._placement.tensors}
+
+
+def runners_up(tried: Sequence[MethodReport]) -> list[Method]:
+    """Return the methods whose outputs come nearest beside the chosen one's, none that is far worse."""
+    distances = {each.method: distance(each.figures) for each in tried if each.figures}
+    allowed = [_NEAR_RATIO * distances.pop(each.method) for each in tried if each.is_chosen]
+    near = [method for method in METHODS if method in distances and distances[method] <= max(allowed)]
+    return sorted(near, key=lambda method: distances[method])[:_RUNNERS_UP_MAX]
 
 
 def spread(frames: Sequence[SampleFrame], count: int) -> list[SampleFrame]:

@@ -32,7 +32,7 @@ class QuantizeOptions(Options, frozen=True, kw_only=True):
     cache: str | None = None  # TensorRT's calibration cache of this network, instead of a method
     keep: tuple[str, ...] = ()  # names of layers, with * and ?
     keep_types: tuple[str, ...] = ()  # ONNX operators, e.g. Gemm
-    most_sensitive: Annotated[int, Meta(ge=0, le=MOST_SENSITIVE_MAX)] = 4
+    most_sensitive: Annotated[int, Meta(ge=0, le=MOST_SENSITIVE_MAX)] = 12
     agreement_min: Share = 1.0
     sensitivity_frames: Annotated[int, Meta(ge=1, le=1000)] = 4  # of the selection; each layer runs them
 

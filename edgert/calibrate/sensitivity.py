@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from edgert.calibrate.compare.host_models import open_host_model
+from edgert.calibrate.quantize.draft import Fork
 from edgert.calibrate.quantize.placement import Placement
 from edgert.calibrate.quantize.quantizer import Quantizer
 from edgert.frames.result import Array
@@ -20,6 +21,7 @@ from edgert.frames.result import Array
 Outputs = Mapping[str, Array]
 
 AT_ONCE = 2  # models: while one is opened, which one core does, another runs
+LAYERS_A_MODEL = 16  # measured together: of all before the first of them one computation is enough
 
 
 class Sensitivity:
@@ -29,24 +31,24 @@ class Sensitivity:
         """`tensors` are prepared frames. Raises ModelError."""
         self._name = name
         self._tensors = tensors
-        self._expected = self._run(reference)
+        self._expected = list(self._run(reference))
 
-    def error_of(self, candidate: onnx.ModelProto) -> float:
-        """Return the outputs' error, the mean over frames and outputs; see `weighted_error`.
+    def errors_of(self, fork: Fork) -> list[float]:
+        """Return each candidate's error, the mean over frames and outputs; see `weighted_error`.
 
         An output of another shape counts 1, one with NaN or Inf that the reference has not is infinite.
         """
-        errors = [
-            weighted_error(expected[name], actual[name])
-            for expected, actual in zip(self._expected, self._run(candidate), strict=True)
-            for name in expected
-        ]
-        return float(np.mean(errors)) if errors else 0.0
+        errors: list[list[float]] = [[] for _candidate in fork.outputs]
+        for expected, actual in zip(self._expected, self._run(fork.model), strict=True):
+            for names, own in zip(fork.outputs, errors, strict=True):
+                own += [weighted_error(expected[name], actual[names[name]]) for name in expected]
+        return [float(np.mean(own)) if own else 0.0 for own in errors]
 
-    def _run(self, proto: onnx.ModelProto) -> list[Outputs]:
+    def _run(self, proto: onnx.ModelProto) -> Iterator[Outputs]:
         threads = max(1, (os.cpu_count() or 1) // AT_ONCE)
         with open_host_model(self._name, proto, threads=threads) as model:
-            return [model.run(tensor) for tensor in self._tensors]
+            for tensor in self._tensors:
+                yield model.run(tensor)
 
 
 def measure_layers(
@@ -59,17 +61,20 @@ def measure_layers(
 ) -> None:
     """Add to `known` the error of each layer of the placement that is not in it yet. Raises ModelError."""
 
-    def error_of(layer: str) -> float:
-        return sensitivity.error_of(quantizer.quantize(placement.only(layer), amax, is_checked=False))
+    def errors_of(layers: Sequence[str]) -> list[float]:
+        return sensitivity.errors_of(quantizer.fork([placement.only(layer) for layer in layers], amax))
 
-    missing = [layer for layer in placement.layers if layer not in known]
-    for _layer in range(len(placement.layers) - len(missing)):
+    starts = range(0, len(placement.layers), LAYERS_A_MODEL)
+    groups = [placement.layers[start : start + LAYERS_A_MODEL] for start in starts]
+    missing = [group for group in groups if not known.keys() >= set(group)]
+    for _layer in range(len(placement.layers) - sum(map(len, missing))):
         on_layer()
     with _workers() as workers:
-        errors = [(layer, workers.submit(error_of, layer)) for layer in missing]
-        for layer, error in errors:
-            known[layer] = error.result()
-            on_layer()
+        found = [(group, workers.submit(errors_of, group)) for group in missing]
+        for group, errors in found:
+            for layer, error in zip(group, errors.result(), strict=True):
+                known.setdefault(layer, error)
+                on_layer()
 
 
 @contextmanager

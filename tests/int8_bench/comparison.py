@@ -24,7 +24,7 @@ class Comparison:
         self._workload = workload
         self._folder = folder
         self._reference: Outputs = {}
-        self._modelopt_s: list[float] = []
+        self._modelopt: list[Measured] = []
 
     def rows(self, candidates: Sequence[Candidate]) -> Iterator[Row]:
         """Yield what each candidate reaches; edgert should come last, to be held against the others."""
@@ -83,7 +83,7 @@ class Comparison:
         )
         value = f"{taken}; {data['bytes'] / 1e6:.2f} MB, {speed['ratio']:.2f} x FP32's speed"
         if candidate.family == "modelopt":
-            self._modelopt_s.append(measured.call_s or measured.wall_s)
+            self._modelopt.append(measured)
         return Row(f"{self._figure(candidate)}: cost", value, "", True, data)
 
     def _limits(self, candidate: Candidate, measured: Measured) -> Iterator[Row]:
@@ -97,11 +97,21 @@ class Comparison:
             yield Row(
                 f"{figure}: size", f"{size_mb:.2f} MB", f"<= {limit} MB", size_mb <= limit, {"mb": size_mb}
             )
-        if workload.has_time_limit and self._modelopt_s:
-            limit_s = min(self._modelopt_s)  # the faster method's, and without its imports
-            is_met = measured.wall_s <= limit_s
-            data = {"wall_s": measured.wall_s, "modelopt_s": self._modelopt_s}
-            yield Row(f"{figure}: time", f"{measured.wall_s:.1f} s", f"<= {limit_s:.1f} s", is_met, data)
+        if workload.has_time_limit:
+            yield self._time(f"{figure}: time", measured.wall_s)
+
+    def _time(self, figure: str, wall_s: float) -> Row:
+        """Hold the time against that of modelopt's faster method, both from start to end of a process."""
+        if not self._modelopt:
+            return Row(
+                figure, f"{wall_s:.1f} s, not compared: modelopt made none", "", True, {"wall_s": wall_s}
+            )
+        limit_s = min(each.wall_s for each in self._modelopt)
+        calls_s = [each.call_s for each in self._modelopt if each.call_s]
+        beside = f" (modelopt's call alone: {min(calls_s):.1f} s)" if calls_s else ""
+        modelopt_s = [each.wall_s for each in self._modelopt]
+        data = {"wall_s": wall_s, "modelopt_s": modelopt_s, "modelopt_call_s": calls_s}
+        return Row(figure, f"{wall_s:.1f} s{beside}", f"<= {limit_s:.1f} s", wall_s <= limit_s, data)
 
     def _memory(self, candidates: Sequence[Candidate]) -> Iterator[Row]:
         """Yield the peak memory over many frames of those whose memory does not grow with them."""

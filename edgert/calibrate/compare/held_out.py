@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import onnx
@@ -11,10 +11,8 @@ from edgert.calibrate.compare.changed import ChangedFrame, MostChanged
 from edgert.calibrate.compare.comparison import ComparisonFigures
 from edgert.calibrate.compare.labels import labelled
 from edgert.calibrate.compare.trial import REFERENCE, Change, Trial
-from edgert.calibrate.report.pictures import ChangedPicture
 from edgert.calibrate.sample.sample_set import SampleFrame
 from edgert.calibrate.setting import Setting
-from edgert.capture.picture_file import read_frame
 
 CANDIDATE = "int8"
 
@@ -55,15 +53,6 @@ def compare_held_out(
         candidate_ms=trial.run_ms[CANDIDATE],
         changed=changed.frames(),
     )
-
-
-def pictures_of(setting: Setting, frames: Sequence[ChangedFrame]) -> Iterator[ChangedPicture]:
-    """Yield the frames with what is shown of them. Raises FrameError if one cannot be read any more."""
-    from edgert.calibrate.report.thumbnail import thumbnail_jpeg  # OpenCV only where pictures are drawn
-
-    for frame in frames:
-        image, pixel_format = read_frame(setting.recipe.work / frame.file)
-        yield ChangedPicture(frame, thumbnail_jpeg(image, pixel_format))
 
 
 def _note(known: int, used: int) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import onnx
 
+from edgert.calibrate.ahead import ahead
 from edgert.calibrate.compare.comparison import Answer, ComparisonFigures, HeldOutComparison
 from edgert.calibrate.compare.host_models import HostModel, open_host_model
 from edgert.calibrate.compare.labels import TrueBoxes
@@ -88,8 +89,9 @@ class Trial:
                 for name, proto in {REFERENCE: self._reference, **candidates}.items()
             }
             workers = undo.enter_context(ThreadPoolExecutor(self._at_once, "trial"))
-            for frame in frames:
-                answers = dict(self._answers(workers, opened, frame))
+            answered = ((frame, dict(self._answers(workers, opened, frame))) for frame in frames)
+            is_timed = self._at_once == 1
+            for frame, answers in answered if is_timed else undo.enter_context(ahead(answered)):
                 for name, comparison in comparisons.items():
                     pair = answers[REFERENCE], answers[name]
                     difference = comparison.add(*pair, truth_of(frame.name))

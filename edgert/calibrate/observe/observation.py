@@ -1,7 +1,7 @@
 """Runs the FP32 model on frames and counts how large each tensor's values are, in bounded memory.
 
-Tensors are marked as outputs, as many at once as fit in `CHUNK_BYTES`; of no tensor more than one frame's
-values are held.
+Tensors are marked as outputs, as many at once as fit in `CHUNK_BYTES`; of no tensor more than two frames'
+values are held: while one is counted the next is computed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from itertools import islice
 
 import msgspec
@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from edgert.calibrate.ahead import ahead
 from edgert.calibrate.compare.host_models import HostModel, open_host_model
 from edgert.calibrate.observe.histogram import Histogram, HistogramState
 from edgert.calibrate.quantize.float_model import FloatModel
@@ -29,6 +30,7 @@ CHUNK_BYTES = 128 << 20  # of tensors that are marked at once; the engine holds 
 UNKNOWN_BYTES = 16 << 20  # what a tensor of unknown shape is taken for
 CHECKPOINT_FRAMES = 50
 
+_Look = tuple[str, dict[str, Array]]  # a frame's name, and the values of tensors
 Frame = tuple[str, Array]  # its name for errors, and the prepared tensor without a batch axis
 
 
@@ -124,29 +126,23 @@ class Observer:
         """
         for chunk in self.chunks:
             done = min(map(observation.frames_of, chunk))
-            with self._opened(chunk) as model, ThreadPoolExecutor(os.cpu_count(), "count") as workers:
-                for count, frame in enumerate(islice(frames(), done, None), done + 1):
+            with ExitStack() as undo:
+                model = undo.enter_context(self._opened(chunk))
+                workers = undo.enter_context(ThreadPoolExecutor(os.cpu_count(), "count"))
+                looks = undo.enter_context(ahead(self._looks(model, islice(frames(), done, None))))
+                for count, look in enumerate(looks, done + 1):
                     missing = [tensor for tensor in chunk if observation.frames_of(tensor) < count]
-                    self._look(observation, model, missing, frame, workers)
+                    _count(observation, missing, look, workers)
                     on_frame()
                     if count % CHECKPOINT_FRAMES == 0:
                         checkpoint()
             checkpoint()
 
-    def _look(
-        self,
-        observation: Observation,
-        model: HostModel,
-        tensors: Sequence[str],
-        frame: Frame,
-        workers: Executor,
-    ) -> None:
-        name, tensor = frame
-        batch = model.batch_of(tensor)
-        values = {self._model.input_name: batch, **model.run_whole(batch)}
-        observation.expect(tensors)
-        for _ in workers.map(lambda each: observation.add(each, values[each], name), tensors):
-            pass  # raises what `add` raised, in the tensors' order
+    def _looks(self, model: HostModel, frames: Iterable[Frame]) -> Iterator[_Look]:
+        """Yield each frame's name and its tensors' values."""
+        for name, tensor in frames:
+            batch = model.batch_of(tensor)
+            yield name, {self._model.input_name: batch, **model.run_whole(batch)}
 
     def _opened(self, chunk: Sequence[str]) -> AbstractContextManager[HostModel]:
         graph = gs.import_onnx(self._proto)
@@ -158,6 +154,13 @@ class Observer:
         proto = gs.export_onnx(graph.cleanup())
         proto.ir_version = self._proto.ir_version
         return open_host_model(self._model.file.path, proto, self._info)
+
+
+def _count(observation: Observation, tensors: Sequence[str], look: _Look, workers: Executor) -> None:
+    name, values = look
+    observation.expect(tensors)
+    for _ in workers.map(lambda each: observation.add(each, values[each], name), tensors):
+        pass  # raises what `add` raised, in the tensors' order
 
 
 def _for_one_picture(model: FloatModel, info: EngineInfo) -> onnx.ModelProto:

@@ -1,13 +1,14 @@
-"""A model into which Q and DQ are written: all else stays as it is, and the order topological."""
+"""Models into which Q and DQ are written: all else stays as it is. Several of one model can become one."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
+import msgspec
 import onnx
 from onnx import helper, numpy_helper
 
-from edgert.calibrate.quantize.node_names import free_name, nodes_of
+from edgert.calibrate.quantize.node_names import free_name, nodes_of, rename_tensors, tensors_read_by
 from edgert.frames.result import Array
 
 
@@ -79,6 +80,73 @@ class Draft:
         for index in reversed(range(len(graph.initializer))):
             if graph.initializer[index].name in dropped:
                 del graph.initializer[index]
+
+    def _named(self, name: str) -> str:
+        free = free_name(name, self._taken)
+        self._taken.add(free)
+        return free
+
+
+class Fork(msgspec.Struct, frozen=True, eq=False):
+    """A model that gives the outputs of several candidates, and not those of what they were made of."""
+
+    model: onnx.ModelProto
+    outputs: tuple[Mapping[str, str], ...]  # of each candidate, by their names in it: what they are here
+
+
+def fork(reference: onnx.ModelProto, candidates: Sequence[onnx.ModelProto], names: Collection[str]) -> Fork:
+    """Return all candidates in one model.
+
+    They were made of `reference`: nodes of its are equal or read something else, and have their names
+    still. Constants that it has need not be in them. `names` are those of `reference`, see `names_in`.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(reference)
+    del model.graph.output[:]
+    merger = _Merger(reference, model.graph, names)
+    outputs = tuple(merger.add(candidate.graph) for candidate in candidates)
+    return Fork(model, outputs)
+
+
+class _Merger:
+    def __init__(self, reference: onnx.ModelProto, graph: onnx.GraphProto, names: Collection[str]) -> None:
+        self._graph = graph
+        self._same = {node.name: node.SerializeToString() for node in reference.graph.node}
+        self._constants = {tensor.name for tensor in reference.graph.initializer}
+        self._taken = set(names)
+        self._given_out = set[str]()
+
+    def add(self, candidate: onnx.GraphProto) -> dict[str, str]:
+        """Add what the candidate computes itself; return what its outputs are called."""
+        renamed: dict[str, str] = {}
+        for tensor in candidate.initializer:
+            if tensor.name not in self._constants:
+                renamed[tensor.name] = self._named(tensor.name)
+                self._graph.initializer.add().CopyFrom(tensor)
+                self._graph.initializer[-1].name = renamed[tensor.name]
+        for node in candidate.node:
+            if (
+                renamed.keys() & set(tensors_read_by(node))
+                or self._same.get(node.name) != node.SerializeToString()
+            ):
+                self._add_node(node, renamed)
+        outputs = {value.name: renamed.get(value.name, value.name) for value in candidate.output}
+        for value in candidate.output:
+            self._give_out(value, outputs[value.name])
+        return outputs
+
+    def _add_node(self, node: onnx.NodeProto, renamed: dict[str, str]) -> None:
+        added = self._graph.node.add()
+        added.CopyFrom(node)
+        added.name = self._named(node.name)
+        renamed.update((tensor, self._named(tensor)) for tensor in node.output if tensor)
+        rename_tensors(added, renamed)
+
+    def _give_out(self, value: onnx.ValueInfoProto, name: str) -> None:
+        if name not in self._given_out:
+            self._given_out.add(name)
+            self._graph.output.add().CopyFrom(value)
+            self._graph.output[-1].name = name
 
     def _named(self, name: str) -> str:
         free = free_name(name, self._taken)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 
-from edgert.calibrate.quantize.draft import Draft, names_in
+from edgert.calibrate.quantize.draft import Draft, Fork, fork, names_in
 from edgert.calibrate.quantize.float_model import FloatModel
 from edgert.calibrate.quantize.layers import Layer, weighted_layers
 from edgert.calibrate.quantize.placement import Placement
@@ -27,20 +27,31 @@ class Quantizer:
         self._means = channel_means
         self._layers = {layer.name: layer for layer in weighted_layers(model.graph())}
         self._names = names_in(model.proto)
+        self._bare = _without_weights(model.proto)
         self._rounded: dict[_WeightsKey, tuple[Array, Array]] = {}
         self._biases: dict[str, Array | None] = {}  # corrected, by layer
 
-    def quantize(
-        self, placement: Placement, amax: Mapping[str, float], *, is_checked: bool = True
-    ) -> onnx.ModelProto:
+    def quantize(self, placement: Placement, amax: Mapping[str, float]) -> onnx.ModelProto:
         """Return the model with INT8 where `placement` says; `amax[tensor]` becomes 127.
-
-        The check takes longer than all else: a model that runs at once and is thrown away needs none.
 
         Raises:
             ModelError: weights are NaN or Inf, or the graph that came out is not valid.
         """
-        draft = Draft(self._model.proto, self._names)
+        return self._checked(self._quantized(self._model.proto, placement, amax))
+
+    def fork(self, placements: Sequence[Placement], amax: Mapping[str, float]) -> Fork:
+        """Return the models of several placements as one, to be run at once: it is not checked.
+
+        Raises:
+            ModelError: weights are NaN or Inf.
+        """
+        models = [self._quantized(self._bare, placement, amax) for placement in placements]
+        return fork(self._model.proto, models, self._names)
+
+    def _quantized(
+        self, model: onnx.ModelProto, placement: Placement, amax: Mapping[str, float]
+    ) -> onnx.ModelProto:
+        draft = Draft(model, self._names)
         for tensor, edges in placement.edges.items():
             restored = _add_pair(draft, tensor, amax[tensor] / LEVELS)
             for edge in edges:
@@ -49,8 +60,7 @@ class Quantizer:
         for layer in map(self._layers.__getitem__, placement.layers):
             self._write_bias(draft, layer)
             self._write_weights(draft, layer, written)
-        proto = draft.finished()
-        return self._checked(proto) if is_checked else proto
+        return draft.finished()
 
     def _write_bias(self, draft: Draft, layer: Layer) -> None:
         if layer.name not in self._biases:
@@ -94,6 +104,13 @@ class Quantizer:
         except onnx.checker.ValidationError as error:
             raise ModelError(f"{self._model.file.path}: the quantized graph is not valid: {error}") from error
         return proto
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.graph.initializer[:]
+    return bare
 
 
 def _weights_key(layer: Layer) -> _WeightsKey:

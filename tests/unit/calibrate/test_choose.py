@@ -9,17 +9,17 @@ import msgspec
 import pytest
 
 from edgert.calibrate import choose as choose_module
-from edgert.calibrate.choose import FALLBACK, Chooser, spread
+from edgert.calibrate.choose import FALLBACK, Chooser, runners_up, spread
 from edgert.calibrate.compare import trial as trial_module
 from edgert.calibrate.compare.comparison import ComparisonFigures
 from edgert.calibrate.compare.host_models import open_host_model
-from edgert.calibrate.compare.metrics import ClassFigures, DetectionFigures, TensorFigures
-from edgert.calibrate.fewest import fewest_layers
+from edgert.calibrate.compare.metrics import TensorFigures
 from edgert.calibrate.observe.observation import Observation, Observer
 from edgert.calibrate.observe.thresholds import METHODS
 from edgert.calibrate.progress import StageProgress
 from edgert.calibrate.quantize.placement import place
 from edgert.calibrate.recipe import load_recipe
+from edgert.calibrate.report.report import MethodReport
 from edgert.calibrate.sample.sampler import sample
 from edgert.calibrate.setting import open_setting
 from edgert.calibrate.work import open_work_folder
@@ -28,72 +28,8 @@ from edgert.models.calibration_cache import CalibrationCache, write_calibration_
 from tests.fakes.recipe import RecipeSite
 from tests.unit.calibrate.tiny_models import residual_of_two
 
+LAYERS = ["measure layers", "keep layers in float", "choose again"]
 AS_TENSORS = '[prepare]\nfit = "stretch"\nscale = 0.00392\n'  # cosines agree to less than 1 always
-
-
-def cosine(mean):
-    return TensorFigures(
-        name="y",
-        frames=50,
-        not_finite=0,
-        cosine_mean=mean,
-        cosine_min=mean,
-        relative_error_mean=0,
-        relative_error_max=0,
-    )
-
-
-def classes(same, mean=0.9, frames=50):
-    figures = ClassFigures(frames=frames, top1_agreement=same / frames, top5_overlap=1)
-    return ComparisonFigures(frames=frames, classes=figures, tensors=(cosine(mean),))
-
-
-def boxes(matched, mean=0.9, each=200):
-    figures = DetectionFigures(
-        frames=50,
-        reference_count=each,
-        candidate_count=each,
-        matched=matched,
-        recall=None,
-        precision=None,
-        score_error=None,
-        iou=None,
-    )
-    return ComparisonFigures(frames=50, detections=figures, tensors=(cosine(mean),))
-
-
-def tensors(mean):
-    return ComparisonFigures(frames=50, tensors=(cosine(mean),))
-
-
-@pytest.mark.parametrize(
-    ("tried", "fewest"),
-    [
-        ([classes(47), classes(48), classes(47), classes(49)], 0),  # 3 and 1 wrong of 50: may be luck
-        ([classes(40), classes(48), classes(47), classes(49)], 1),
-        ([classes(48), classes(50), classes(50)], 1),
-        (
-            [classes(49, 0.9), classes(49, 0.9905), classes(49, 0.991)],
-            1,
-        ),  # luck or not, the outputs are nearer
-        ([classes(49, 0.9), classes(49, 0.901)], 0),
-        ([boxes(196), boxes(195), boxes(197)], 0),  # 8, 10 and 6 without a partner
-        ([boxes(180), boxes(195), boxes(197)], 1),
-        ([tensors(0.9), tensors(0.9915), tensors(0.9916), tensors(0.992)], 1),
-        ([tensors(0.9), tensors(0.8)], 0),
-        ([tensors(0.99)], 0),
-        ([ComparisonFigures(frames=0), ComparisonFigures(frames=0)], 0),
-    ],
-)
-def test_no_more_layers_than_do_good(tried, fewest):
-    assert fewest_layers(dict(enumerate(tried)), 2.0) == fewest
-
-
-def test_the_first_that_agrees_enough_is_enough():
-    tried = dict(enumerate([classes(40), classes(45), classes(50)]))
-    assert fewest_layers(tried, 0.9) == 1
-    assert fewest_layers(tried, 0.5) == 0
-    assert fewest_layers(tried, 1.0) == 2
 
 
 class Bench:
@@ -123,6 +59,60 @@ class Bench:
     @property
     def stages(self):
         return [time.name for time in self.progress.times]
+
+
+def outputs(mean):
+    output = TensorFigures(
+        name="y",
+        frames=50,
+        not_finite=0,
+        cosine_mean=mean,
+        cosine_min=mean,
+        relative_error_mean=0,
+        relative_error_max=0,
+    )
+    return ComparisonFigures(frames=50, tensors=(output,))
+
+
+def method(name, mean, *, is_chosen=False):
+    return MethodReport(method=name, agreement=1.0, is_chosen=is_chosen, figures=outputs(mean))
+
+
+@pytest.mark.parametrize(
+    ("tried", "near"),
+    [
+        ([], []),
+        ([method("mse", 0.99, is_chosen=True)], []),
+        ([method("mse", 0.99, is_chosen=True), method("minmax", 0.988), method("entropy", 0.98)], ["minmax"]),
+        (
+            [
+                method("minmax", 0.9889),
+                method("percentile_99.99", 0.9899),
+                method("percentile_99.999", 0.992),
+                method("mse", 0.99, is_chosen=True),
+            ],
+            ["percentile_99.999", "percentile_99.99"],
+        ),
+    ],
+)
+def test_methods_that_may_be_nearer_with_layers_in_float(tried, near):
+    assert runners_up(tried) == near
+
+
+def test_with_layers_in_float_another_method_may_be_chosen(tmp_path, monkeypatch):
+    monkeypatch.setattr(choose_module, "fewest_layers", lambda tried, _agreement_min: max(tried))
+    monkeypatch.setattr(choose_module, "surely_nearest", lambda tried: list(tried)[-1])
+    choice, placement = Bench(tmp_path, "most_sensitive = 1").choose()
+    first = choice.notes[0].rpartition(" ")[2]
+    assert choice.notes == (f"With 1 layers in float {choice.method} comes nearer than {first}",)
+    assert choice.method in runners_up(
+        [msgspec.structs.replace(each, is_chosen=each.method == first) for each in choice.tried]
+    )
+    assert [each.method for each in choice.tried if each.is_chosen] == [choice.method]
+    (tmp_path / "asked").mkdir()
+    asked = Bench(tmp_path / "asked", f'method = "{choice.method}"\nmost_sensitive = 0').choose()[0]
+    assert choice.amax == asked.amax
+    assert len(placement.layers) == 2
 
 
 def test_one_of_the_methods_is_chosen_by_agreement(tmp_path):
@@ -179,21 +169,21 @@ def test_enough_agreement_ends_the_search(tmp_path):
 def test_what_was_chosen_is_not_chosen_again(tmp_path):
     bench = Bench(tmp_path, "most_sensitive = 2")
     first = bench.choose()
-    assert bench.stages == ["choose thresholds", "measure layers", "keep layers in float"]
+    assert bench.stages == ["choose thresholds", *LAYERS]
     assert bench.choose() == first
     assert bench.stages == []
     bench.choose(b"another observation")
-    assert len(bench.stages) == 3
+    assert len(bench.stages) == 4
 
 
 @pytest.mark.parametrize(
     ("changed", "stages"),
     [
-        ({"most_sensitive": 1}, ["keep layers in float"]),
-        ({"agreement_min": 0.99999999}, ["keep layers in float"]),
-        ({"sensitivity_frames": 2}, ["measure layers", "keep layers in float"]),
-        ({"method": "minmax"}, ["measure layers", "keep layers in float"]),
-        ({"keep": ("first",)}, ["choose thresholds", "measure layers", "keep layers in float"]),
+        ({"most_sensitive": 1}, LAYERS[1:]),
+        ({"agreement_min": 0.99999999}, LAYERS[1:]),
+        ({"sensitivity_frames": 2}, LAYERS),
+        ({"method": "minmax"}, LAYERS[:2]),
+        ({"keep": ("first",)}, ["choose thresholds", *LAYERS]),
     ],
 )
 def test_a_change_redoes_what_depends_on_it(tmp_path, changed, stages):
@@ -220,7 +210,7 @@ def test_layers_that_were_measured_before_a_stop_are_not_measured_again(tmp_path
         bench.choose()
     bench.stream = io.StringIO()
     bench.choose()
-    assert bench.stages == ["keep layers in float"]
+    assert bench.stages == LAYERS[1:]
 
 
 @pytest.mark.parametrize(
@@ -261,11 +251,10 @@ def test_a_few_models_are_open_at_a_time_and_all_are_tried(tmp_path, monkeypatch
     assert shown == ["choose thresholds"]
 
 
-def test_the_search_has_an_end_whatever_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(choose_module, "_MOST_SENSITIVE_MAX", 1)
+def test_some_layer_is_always_quantized(tmp_path, monkeypatch):
     monkeypatch.setattr(choose_module, "fewest_layers", lambda tried, _agreement_min: max(tried))
-    choice, _ = Bench(tmp_path, "most_sensitive = 10000").choose()
-    assert len(choice.kept) == 1
+    choice, placement = Bench(tmp_path, "most_sensitive = 16").choose()
+    assert (len(choice.kept), len(placement.layers)) == (1, 2)  # of 3; with none left there is no INT8 model
 
 
 def test_a_residual_that_was_not_observed_is_added_in_float(tmp_path):

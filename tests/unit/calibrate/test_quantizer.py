@@ -315,7 +315,7 @@ def test_the_float_model_is_not_changed(tmp_path):
     quantizer = Quantizer(source, {"image": random(3)})
     one = quantizer.quantize(placement, dict.fromkeys(placement.tensors, 1.0))
     assert source.proto.SerializeToString(deterministic=True) == before
-    again = quantizer.quantize(placement, dict.fromkeys(placement.tensors, 1.0), is_checked=False)
+    again = quantizer.quantize(placement, dict.fromkeys(placement.tensors, 1.0))
     assert one.SerializeToString(deterministic=True) == again.SerializeToString(deterministic=True)
 
 

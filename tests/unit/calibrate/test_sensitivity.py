@@ -7,6 +7,7 @@ import pytest
 from onnx import helper
 
 from edgert.calibrate import sensitivity as sensitivity_module
+from edgert.calibrate.quantize.draft import Fork
 from edgert.calibrate.quantize.placement import Placement, place
 from edgert.calibrate.quantize.quantizer import Quantizer
 from edgert.calibrate.sensitivity import Sensitivity, measure_layers, weighted_error
@@ -23,6 +24,12 @@ def source(tmp_path):
     return read(tmp_path, inverted_residual())
 
 
+def errors_of(source, *models, pictures=PICTURES):
+    """Return the error of each model, all of them with the output `out`."""
+    sensitivity = Sensitivity(NAME, source.proto, pictures)
+    return [error for model in models for error in sensitivity.errors_of(Fork(model, ({"out": "out"},)))]
+
+
 def measured(source, amax=None, known=None, on_layer=lambda: None):
     placement = place(source.graph())
     amax = dict.fromkeys(placement.tensors, 12.0) | (amax or {})
@@ -33,11 +40,11 @@ def measured(source, amax=None, known=None, on_layer=lambda: None):
 
 
 def test_an_equal_model_has_no_error(source):
-    assert Sensitivity(NAME, source.proto, PICTURES).error_of(source.proto) == 0
+    assert errors_of(source, source.proto) == [0]
 
 
 def test_without_frames_there_is_no_error(source):
-    assert Sensitivity(NAME, source.proto, []).error_of(source.proto) == 0
+    assert errors_of(source, source.proto, pictures=[]) == [0]
 
 
 def test_every_layer_is_measured_in_their_order(source):
@@ -69,8 +76,19 @@ def test_the_error_is_that_of_the_outputs(source):
         [old], [new] = (run(proto, {"image": picture[None]}) for proto in (source.proto, alone))
         weights = np.maximum(np.abs(old), np.abs(new))
         expected.append((weights * (old - new) ** 2).sum() / (np.abs(old) ** 3).sum())
-    actual = Sensitivity(NAME, source.proto, PICTURES).error_of(alone)
+    [actual] = errors_of(source, alone)
     assert actual == pytest.approx(np.mean(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize("layers_a_model", [1, 2, 5, 16])
+def test_layers_measured_together_do_not_touch_each_other(source, monkeypatch, layers_a_model):
+    monkeypatch.setattr(sensitivity_module, "LAYERS_A_MODEL", layers_a_model)
+    placement = place(source.graph())
+    amax, quantizer = dict.fromkeys(placement.tensors, 4.0), Quantizer(source, {})
+    alone = errors_of(source, *(quantizer.quantize(placement.only(each), amax) for each in placement.layers))
+    together = measured(source, amax)
+    assert list(together) == list(placement.layers)
+    assert list(together.values()) == pytest.approx(alone, rel=1e-4)
 
 
 def test_what_is_known_is_not_measured_again(source):
@@ -104,20 +122,20 @@ def test_after_a_stop_nothing_more_is_begun(monkeypatch):
             super().shutdown(wait=wait)
 
     class Layers:
-        def quantize(self, placement, _amax, *, is_checked):
-            assert not is_checked  # that would take longer than all else
-            return placement.layers[0]
+        def fork(self, placements, _amax):
+            return [placement.layers[0] for placement in placements]
 
-        def error_of(self, layer):
-            begun.append(layer)
-            if layer != "a":
+        def errors_of(self, layers):
+            begun.extend(layers)
+            if "a" not in layers:
                 is_stopping.wait()
-            return 0.0
+            return [0.0] * len(layers)
 
     def stop():
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sensitivity_module, "ThreadPoolExecutor", Workers)
+    monkeypatch.setattr(sensitivity_module, "LAYERS_A_MODEL", 1)
     placement = Placement(tuple("abcdefgh"), {})
     with pytest.raises(KeyboardInterrupt):
         measure_layers(Layers(), Layers(), placement, {}, {}, stop)
@@ -131,7 +149,7 @@ def test_a_model_that_cannot_be_run_is_told(source):
     del broken.opset_import[:]
     broken.opset_import.append(helper.make_opsetid("", 999))
     with pytest.raises(ModelError, match=r"model\.onnx: "):
-        Sensitivity(NAME, source.proto, PICTURES).error_of(broken)
+        errors_of(source, broken)
 
 
 @pytest.mark.parametrize(

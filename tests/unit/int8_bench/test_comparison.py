@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgert.prepare.options import PrepareOptions
+from tests.int8_bench.coco import is_good
 from tests.int8_bench.comparison import OURS, Comparison
 from tests.int8_bench.measured import Measured, QuantizationError
 from tests.int8_bench.peers import Candidate
@@ -15,10 +16,10 @@ from tests.int8_bench.workload import Calibration, Workload, prepared, write_cal
 PREPARE = PrepareOptions(fit="none", colour="gray", scale=1 / 255)
 
 
-def exact(wall_s, peak_rss_bytes, task, out):
+def exact(wall_s, peak_rss_bytes, task, out, *, call_s=None):
     shutil.copyfile(task.model, out)
     task.model.write_bytes(b"written into, as some do")
-    return Measured(out, task.frames, wall_s, peak_rss_bytes)
+    return Measured(out, task.frames, wall_s, peak_rss_bytes, call_s)
 
 
 def failing(task, out):
@@ -71,6 +72,37 @@ def test_slower_or_larger_than_allowed_is_missed(workload, tmp_path):
     rows = rows_of(workload, tmp_path / "work", peer, ours)
     assert not rows["Tiny, edgert: time"].is_met
     assert not rows["Tiny, edgert: memory"].is_met
+
+
+def test_times_are_of_whole_processes_on_both_sides(workload, tmp_path):
+    peers = [
+        Candidate("modelopt, max", "modelopt", partial(exact, 5.0, 1, call_s=3.5)),
+        Candidate("modelopt, entropy", "modelopt", partial(exact, 7.0, 1, call_s=3.0)),
+    ]
+    ours = Candidate(OURS, OURS, partial(exact, 4.9, 1))
+    time = rows_of(workload, tmp_path / "work", *peers, ours)["Tiny, edgert: time"]
+    assert time[1:4] == ("4.9 s (modelopt's call alone: 3.0 s)", "<= 5.0 s", True)
+    assert time.data == {"wall_s": 4.9, "modelopt_s": [5.0, 7.0], "modelopt_call_s": [3.5, 3.0]}
+
+
+@pytest.mark.parametrize("peers", [[], [Candidate("modelopt, max", "modelopt", failing)]])
+def test_without_modelopt_the_time_is_said_not_to_be_compared(workload, tmp_path, peers):
+    ours = Candidate(OURS, OURS, partial(exact, 4.0, 1))
+    time = rows_of(workload, tmp_path / "work", *peers, ours)["Tiny, edgert: time"]
+    assert time[1:4] == ("4.0 s, not compared: modelopt made none", "", True)
+
+
+@pytest.mark.parametrize(
+    ("recall", "precision", "score_error", "is_met"),
+    [
+        (0.990, 0.995, 0.016, True),
+        (0.990, 0.995, 0.0161, False),  # not rounded to what would do
+        (0.9899, 0.995, 0.016, False),
+        (0.990, 0.9949, 0.016, False),
+    ],
+)
+def test_figures_of_the_detector_are_compared_as_they_are(recall, precision, score_error, is_met):
+    assert is_good({"recall": recall, "precision": precision, "score_error": score_error}) == is_met
 
 
 def test_a_peer_s_failure_is_reported_and_edgert_s_is_a_miss(workload, tmp_path):
