@@ -4,6 +4,7 @@
 # bench  the figures of README, as ratios; writes bench.json
 # bench-mqtt  the figures of publishing; needs mosquitto
 # bench-int8  INT8 against other quantizers; BENCH_MODELOPT names an interpreter that has nvidia-modelopt
+# bench-serve  requests against a real tritonserver; BENCH_TRITONSERVER names an interpreter with nvidia-pytriton
 # bench-systemd  how quickly the service starts, is restarted and stops; a systemd of its own, as root
 # gpu, gpu-bench  tests and figures that need an NVIDIA GPU and its CUDA toolkit; SETUP=no PY=python3 takes
 #                 the interpreter as it is
@@ -17,7 +18,7 @@ PY ?= $(BIN)/python
 SETUP ?= yes
 NVRTC ?= .cache/nvrtc/nvidia/cuda_nvrtc/lib/libnvrtc.so.12
 
-.PHONY: run test check bench bench-mqtt bench-int8 bench-systemd cross gpu gpu-bench gpu-ready kernels clean
+.PHONY: run test check bench bench-mqtt bench-int8 bench-serve bench-systemd cross gpu gpu-bench gpu-ready kernels clean
 run:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo$(BROKER_EXTRA)
 	@$(BIN)/edgert demo $(ARGS)
@@ -45,6 +46,10 @@ bench-mqtt:
 bench-int8:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo,calibrate,dev
 	$(BIN)/python -m tests.int8_bench $(ARGS)
+
+bench-serve:
+	@PYTHON=$(PYTHON) sh setup.sh host,demo,serve,dev
+	$(BIN)/python -m tests.serve_bench $(ARGS)
 
 bench-systemd:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo,dev

@@ -115,7 +115,11 @@ def _pin(item: Any) -> Pin:
 
 
 def requirements_of(target: Target, project: Tree, environment: Environment) -> list[str]:
-    """Return edgert's dependencies and those of the target's extras. Raises ConfigError."""
+    """Return edgert's dependencies and those of the target's extras, without what it leaves out.
+
+    Raises:
+        ConfigError: edgert has no such extra.
+    """
     from packaging.requirements import Requirement
 
     extras = project["project"]["optional-dependencies"]
@@ -125,11 +129,13 @@ def requirements_of(target: Target, project: Tree, environment: Environment) -> 
     texts = [*project["project"]["dependencies"]]
     for extra in target.wheels.extras:
         texts += extras[extra]
+    without = set(map(canonical_name, target.wheels.without))
     parsed = [Requirement(text) for text in texts]
     return [
         f"{requirement.name}{requirement.specifier}"
         for requirement in parsed
-        if requirement.marker is None or requirement.marker.evaluate({**environment, "extra": ""})
+        if canonical_name(requirement.name) not in without
+        and (requirement.marker is None or requirement.marker.evaluate({**environment, "extra": ""}))
     ]
 
 

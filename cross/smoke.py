@@ -29,6 +29,7 @@ TARGET = "debian-arm64"
 HELP = "Try a bundle of debian-arm64 in an arm64 root under qemu."
 EXAMPLE = "/example"
 PIPELINE = f"{EXAMPLE}/demo.toml"
+SERVED = "\n[http]\n\n[serve]\n"
 UNPACKED = "/opt/unpacked"
 IMAGE = "/srv/image"
 
@@ -104,13 +105,13 @@ def run_step(step: Step, report: Report) -> None:
 
 
 def write_example_for(folder: Path, material: Material) -> None:
-    """Write the demo's example as it is seen in the root; with batches of one, as qemu is slow."""
+    """Write the demo's example as it is seen in the root, and serve it; batches of one, as qemu is slow."""
     file = write_example(folder, material, has_links=False)
     for config in folder.glob("store/*/config.pbtxt"):
         config.write_text(
             config.read_text("utf-8").replace("max_batch_size: 4", "max_batch_size: 1"), "utf-8"
         )
-    file.write_text(file.read_text("utf-8").replace(str(folder.resolve()), EXAMPLE), "utf-8")
+    file.write_text(file.read_text("utf-8").replace(str(folder.resolve()), EXAMPLE) + SERVED, "utf-8")
 
 
 def _shown(package: Path | None) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cross.errors import CrossError
+from cross.smoke_requests import infer, is_ready
 from cross.smoke_root import ForeignRoot, end, interrupt
 from edgert.client import Client, RequestError
 from edgert.demo.broker import free_port, running_broker
@@ -28,7 +29,7 @@ FRAMES_PER_S = 0.5
 def run_line(
     inside: ForeignRoot, edgert: str, pipeline: str, material: Material, *, is_listened_to: bool = False
 ) -> str:
-    """Run it with clips as cameras and one picture as a request; stop it as systemd would.
+    """Run it with clips as cameras, a picture as a request, and one over HTTP; stop it as systemd would.
 
     Returns what arrived. The broker is of this machine, on 127.0.0.1; `edgert listen` in the root hears it,
     too, where `is_listened_to`.
@@ -37,6 +38,7 @@ def run_line(
         CrossError: it was not ready, a model's result did not arrive, or it did not end with exit code 0.
     """
     heard: list[str] = []
+    http_port = free_port()
     endpoint = f"router+bind:tcp://127.0.0.1:{free_port()}"
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -44,13 +46,15 @@ def run_line(
         Watcher(port, NODE, heard.append) as watcher,
         Path(folder, "service.log").open("w+") as log,
     ):
-        options = _settings(endpoint, port, material)
+        options = _settings(endpoint, port, http_port, material)
         service = inside.start(edgert, "run", pipeline, *options, output=log.fileno())
         try:
             ready_s = _wait(watcher.is_ready.is_set, service, READY_S, "it was not ready")
             if is_listened_to:
                 inside.run(edgert, "listen", "--port", str(port), "--count", "1", timeout_s=RESULTS_S)
             _ask(endpoint, material.pictures[0])
+            _wait(lambda: is_ready(http_port), service, READY_S, "it serves no requests")
+            answered = infer(http_port, "face")
             _wait(lambda: _models(heard) >= expected(material), service, RESULTS_S, "a result is missing")
             _stop(service, watcher)
         except CrossError as error:
@@ -58,15 +62,16 @@ def run_line(
             raise CrossError(f"{error}; heard of {describe(heard)}.\n{log.read()[-2000:]}") from error
         finally:
             end(service)
-    return f"ready after {ready_s:.1f} s; over {broker}: {describe(heard)}"
+    return f"ready after {ready_s:.1f} s; over {broker}: {describe(heard)}; {answered}"
 
 
-def _settings(endpoint: str, port: int, material: Material) -> list[str]:
+def _settings(endpoint: str, port: int, http_port: int, material: Material) -> list[str]:
     """Return options of `edgert run`: our broker, and clips so slow that qemu keeps up."""
     clips = ["driver", *(["street"] if material.coco else [])]
     settings = (
         f"sources.requests.uri={endpoint}",
         f'sinks={{broker={{type="mqtt", port={port}, qos=1}}}}',
+        f"http.port={http_port}",
         f"service.drain_s={STOP_S / 2}",
         *(f"sources.{clip}.fps={FRAMES_PER_S}" for clip in clips),
     )

@@ -9,6 +9,8 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
+from msgspec.structs import replace
+
 from edgert.errors import (
     CancelledError,
     EdgertError,
@@ -21,8 +23,9 @@ from edgert.errors import (
 from edgert.execute import python_backend_utils as utils
 from edgert.execute.python_model import Asked, Caller, Context, Inputs, Outputs, unload
 from edgert.execute.python_outputs import OutputCheck
-from edgert.execute.python_triton_config import config_json
 from edgert.frames.result import Array
+from edgert.models.config_json import config_to_json
+from edgert.models.runtime import PYTHON
 
 _ERRORS: dict[int, type[EdgertError]] = {
     utils.TritonError.NOT_FOUND: UnknownModelError,
@@ -32,6 +35,7 @@ _ERRORS: dict[int, type[EdgertError]] = {
     utils.TritonError.ALREADY_EXISTS: RequestError,
     utils.TritonError.CANCELLED: CancelledError,
 }
+_NOT_DECOUPLED = {"model_transaction_policy": {"decoupled": False}}
 _Mail = SimpleQueue["utils.InferenceResponse | EdgertError | None"]
 
 
@@ -211,8 +215,10 @@ def _kept(response: utils.InferenceResponse) -> utils.InferenceResponse:
 
 def _arguments(context: Context) -> Mapping[str, str]:
     """Return what `initialize` gets."""
+    own = context.config
+    config = replace(own, name=own.name or context.model, backend=own.backend or PYTHON.backend)
     return {
-        "model_config": json.dumps(config_json(context.config, context.model)),
+        "model_config": json.dumps(_NOT_DECOUPLED | config_to_json(config)),
         "model_instance_kind": context.device_kind.upper(),
         "model_instance_name": f"{context.model}_0_{context.instance}",
         "model_instance_device_id": str(context.device_id),

@@ -47,6 +47,10 @@ def host_dtype(dtype: str) -> np.dtype[Any]:
 def unpack_texts(data: memoryview | bytes, count: int) -> Array:
     """Return `count` elements of a BYTES tensor as a flat object array. Raises RequestError."""
     view = memoryview(data)
+    if count * _LENGTH.size > len(view):  # before there is room for them
+        raise RequestError(
+            f"a BYTES tensor of {count} elements has at least {count * _LENGTH.size} bytes, {len(view)} came"
+        )
     texts = np.empty(count, object)
     start = 0
     for index in range(count):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 from edgert.errors import EdgertError
-from edgert.stats import LiveCount
+from edgert.stats import LiveCount, Tally
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,9 @@ _THREAD = "front"
 
 class NetworkFront(Protocol):
     """HTTP or gRPC. Both calls are made on the fronts' event loop."""
+
+    name: ClassVar[str]
+    counts: Tally  # what it refused or gave up, by reason
 
     async def start(self) -> str:
         """Listen, and return the address. Raises ConfigError if it cannot be had."""
@@ -67,6 +70,10 @@ class Front:
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join(_MARGIN_S)
         self.live.closed()
+
+    def refused(self) -> dict[str, dict[str, int]]:
+        """Return what each front refused or gave up, by reason. Any thread."""
+        return {front.name: front.counts.snapshot() for front in list(self._fronts)}
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from operator import attrgetter
 from typing import Any, Literal, Protocol
@@ -44,6 +44,7 @@ class Served(msgspec.Struct, frozen=True):
     statistics: list[ModelStatistics] = []
     configs: dict[tuple[str, str], ModelConfig] = {}  # by model and version
     cache: CacheCounts | None = None  # None: there is none
+    refused: dict[str, dict[str, int]] = {}  # by front and reason
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -64,8 +65,10 @@ class Version(msgspec.Struct, frozen=True):
         return next((part for part in self.parts if isinstance(part, SampledStatistics)), None)
 
 
-def look(core: InferenceCore, cache: CacheCounts | None = None) -> Served:
-    """Return what a core and its response cache have done."""
+def look(
+    core: InferenceCore, cache: CacheCounts | None = None, refused: Mapping[str, dict[str, int]] = {}
+) -> Served:
+    """Return what a core, its response cache and its fronts have done."""
     statistics = core.statistics()
     configs = {}
     for of_one in statistics:
@@ -73,7 +76,7 @@ def look(core: InferenceCore, cache: CacheCounts | None = None) -> Served:
             configs[of_one.name, of_one.version] = core.model_config(of_one.name, int(of_one.version))
         except UnknownModelError:  # unloaded just now
             continue
-    return Served(statistics, configs, cache)
+    return Served(statistics, configs, cache, dict(refused))
 
 
 def frame_statistics(report: dict[str, Any]) -> Iterator[ModelStatistics]:

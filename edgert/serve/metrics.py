@@ -28,7 +28,19 @@ def _server_families(report: Report, served: Served | None, gauges: Collection[G
     """Return what the Inference Server has too; Prometheus's client would end its counters with `_total`."""
     yield from inference_families(frame_statistics(report), served)
     yield from gauge_families(gauges)
+    if served is not None:
+        yield _refused(served)
     yield from _pinned(report["memory"], gauges)
+
+
+def _refused(served: Served) -> Family:
+    family = Family(
+        "edgert_front_refused_total", "counter", "Requests and connections refused or given up by a front"
+    )
+    for front, reasons in served.refused.items():
+        for reason, count in sorted(reasons.items()):
+            family.add({"front": front, "reason": reason}, count)
+    return family
 
 
 def _pinned(memory: Report, gauges: Iterable[Gauge]) -> Iterator[Family]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +14,7 @@ from edgert.errors import ConfigError
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Metric = Literal["summaries", "histograms"]
+READ_COST = 10  # bytes of memory that a byte of JSON or of a text tensor takes once it is read
 
 
 class TlsOptions(Options, frozen=True, kw_only=True):
@@ -33,9 +34,11 @@ class GrpcOptions(Options, frozen=True, kw_only=True):
 
 
 class LimitOptions(Options, frozen=True, kw_only=True):
-    """What one client may not exceed."""
+    """What clients may not exceed."""
 
     request_mb: Count = 64  # one request, head and body
+    bodies_mb: Count = 256  # all requests that are not answered yet; JSON and texts count tenfold
+    json_mb: Count = 16  # JSON, typed contents or texts of one request
     headers: Count = 64
     header_kb: Count = 32  # of all headers of a request
     connections: Count = 256
@@ -43,6 +46,15 @@ class LimitOptions(Options, frozen=True, kw_only=True):
     arrive_s: Positive = 30.0  # for a whole request to arrive, and for its answer to be taken
     idle_s: Positive = 300.0  # of a connection between requests
     answer_s: Positive = 300.0  # an inference that takes longer is given up
+
+    def check(self) -> None:
+        """See that the largest request has room. Raises ConfigError, beginning with the key."""
+        needed_mb = self.request_mb + READ_COST * min(self.json_mb, self.request_mb)
+        if self.bodies_mb < needed_mb:
+            raise ConfigError(
+                f"limits.bodies_mb = {self.bodies_mb}: expected at least {needed_mb}, for one request of "
+                f"request_mb = {self.request_mb} whose json_mb = {self.json_mb} count {READ_COST} times"
+            )
 
 
 class ServeOptions(Options, frozen=True, kw_only=True):
@@ -63,6 +75,12 @@ class ServeOptions(Options, frozen=True, kw_only=True):
     grpc: GrpcOptions | None = None  # absent: no gRPC
     limits: LimitOptions = LimitOptions()
 
+    def named_at_start(self, models: Sequence[str]) -> Sequence[str]:
+        """Return which of the store's models are served from the start."""
+        if self.mode != "explicit" or "*" in self.load:
+            return models
+        return tuple(dict.fromkeys(self.load))
+
     def check(self, resolve: Callable[[str], Path], models: Collection[str]) -> None:
         """See that what is named is there. Raises ConfigError, beginning with the key."""
         if self.load and self.mode != "explicit":
@@ -72,6 +90,7 @@ class ServeOptions(Options, frozen=True, kw_only=True):
                 raise ConfigError(
                     f"load: {name!r} is not in the store; there is {', '.join(models) or 'none'}"
                 )
+        self.limits.check()
         tls = self.tls
         named = {"token": self.token}
         if tls is not None:

@@ -13,10 +13,15 @@ def tls_context(options: TlsOptions) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(options.certificate, options.key)
+        # The callable keeps OpenSSL from asking for a passphrase on the terminal.
+        context.load_cert_chain(options.certificate, options.key, password=_no_passphrase)
         if options.client_ca:
             context.load_verify_locations(options.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"serve.tls: certificate, key or client_ca cannot be read: {error}") from error
     return context
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key needs a passphrase; give one without")

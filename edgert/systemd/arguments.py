@@ -9,6 +9,7 @@ SYSTEMD_EXAMPLES = """examples:
   edgert systemd show                           what would be installed here, and why
   sudo edgert systemd install door              run /etc/edgert/door.toml as edgert@door
   sudo edgert systemd install door --credential mqtt-password=/etc/edgert/credentials/mqtt
+  sudo edgert systemd install door --credential token=/etc/edgert/credentials/token     for [serve]
   edgert systemd install door --root image --board orin      into a root file system on another machine
   sudo edgert systemd remove                    stop it and take away what install has written
 Files that somebody has edited are kept, and said; the exit code is then 2."""

@@ -10,12 +10,15 @@ from edgert.errors import ConfigError
 from edgert.systemd.machine import Machine
 
 FIRST_VERSION = 247  # of systemd that has LoadCredential=
+_HEADING = """\
+# In the pipeline file the name stands for the file:  password_file = "NAME",  [serve] token = "NAME",
+# and so in [serve.tls]: certificate, key, client_ca"""
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def credentials_drop_in(given: Iterable[str], machine: Machine) -> str:
     """Return the drop-in for NAME=FILE pairs. Raises ConfigError for one that systemd would refuse."""
-    lines = ['# In the pipeline file the name stands for the file:  password_file = "NAME"', "", "[Service]"]
+    lines = [_HEADING, "", "[Service]"]
     for text in given:
         name, file = _name_and_file(text)
         if not machine.at(file).is_file():

@@ -276,6 +276,7 @@ class TestInfer:
         asked = 'batch_size: 1 input { name: "IN" } output { name: "OUT" }'
         answer = infer(site, "repeat", asked, np.int32(2).tobytes())
         assert (answer.status, status_of(answer)[0]) == (501, "UNSUPPORTED")
+        assert not site.core.requests
 
     def test_a_client_that_leaves_cancels_its_request(self, site):
         with site.client() as client:
@@ -314,7 +315,8 @@ class TestSharedMemory:
         answer = infer(site, "identity", asked, ARRAY.tobytes())
         assert status_of(answer) == (
             "INVALID_ARG",
-            "shared memory for output 'OUTPUT0' has 100 bytes; the output has 128",
+            "shared memory size specified with the request for output 'OUTPUT0' (100 bytes) should be at "
+            "least 128 bytes to hold the results",
         )
         assert region.read_bytes() == bytes(128)
 

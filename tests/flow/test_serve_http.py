@@ -474,6 +474,11 @@ class TestFailures:
         answer = site.infer("repeat", {"inputs": [given]})
         assert answer.status == 501
         assert answer.error == "HTTP end point doesn't support models with decoupled transaction policy"
+        assert not site.core.requests
+
+    def test_a_model_that_answers_again_without_having_said_so_is_given_up(self, site):
+        given = tensor([3], name="IN", shape=[1], datatype="INT32")
+        assert site.infer("undeclared", {"inputs": [given]}).status == 501
         assert site.core.requests[0].is_cancelled
 
     def test_a_fault_of_edgerts_own_is_logged_and_answered(self, site, monkeypatch, caplog):

@@ -9,6 +9,7 @@ import random
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 import weakref
 from collections import Counter
@@ -164,7 +165,7 @@ class TestBounds:
             bomb = gzip.compress(bytes(5 << 20))
             answer = site.ask("POST", INFER.format("identity"), bomb, Content_Encoding="gzip")
             assert answer.status == 413
-            assert counts(site) == {"body_too_large": 1}
+            assert counts(site) == {"too_large_error": 1}
 
     @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"x"])
     def test_a_body_that_is_not_what_it_says(self, site, body):
@@ -360,6 +361,15 @@ class TestTls:
             context.load_cert_chain(*certificates.client)
             with site.client(context) as client:
                 assert client.ask("GET", "/v2").status == 200
+
+    def test_a_key_with_a_passphrase_is_refused_and_nobody_asked_for_it(self, certificates, tmp_path):
+        certificate, key = certificates.server
+        locked = tmp_path / "locked.key"
+        command = ("openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:x", "-out", locked)
+        subprocess.run(command, check=True, timeout=WAIT_S)
+        options = TlsOptions(certificate=str(certificate), key=str(locked))
+        with pytest.raises(ConfigError, match="the key needs a passphrase"), HttpSite(tls=options):
+            pass
 
     def test_a_certificate_that_is_not_there(self):
         options = TlsOptions(certificate="/nowhere.pem", key="/nowhere.key")

@@ -136,6 +136,7 @@ def test_the_bundle_runs_the_demo_s_pipeline(root, archive):
     ]
     assert " of face" in steps[3]
     assert " of classify" in steps[3]
+    assert " bytes of face over HTTP" in steps[3]
 
 
 @pytest.mark.skipif(

@@ -37,6 +37,14 @@ def connect(path):
     with socket.socket(socket.AF_UNIX) as peer:
         peer.connect(path)
 
+def listen():
+    with socket.create_server(("127.0.0.1", 0)):
+        pass
+
+def share(path):
+    with open(path, "r+b") as item:
+        item.write(item.read()[::-1])
+
 def thread_policy():
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 
@@ -56,6 +64,8 @@ found = {
                 for path in ("/dev/nvmap", "/dev/other", "/dev/null")},
     "homes": {place: tried(lambda: os.listdir(place)) for place in ("/root", "/home")},
     "argus": tried(lambda: connect("/tmp/argus_socket")),
+    "shared": {name: tried(lambda: share("/dev/shm/" + name)) for name in ("for_all", "of_others")},
+    "listens": tried(listen),
     "packets": tried(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()),
     "real_time": tried(thread_policy),
     "namespace": tried(unshare),
@@ -137,6 +147,10 @@ def test_the_service_can_do_nothing_that_it_need_not(services):
     unit = services.add(
         "probe", drop_in=f"Type=oneshot\nExecStart=\nExecStart={sys.executable} /srv/edgert/probe.py"
     )
+    for name, mode in (("for_all", 0o666), ("of_others", 0o600)):  # as clients of [serve] make them
+        item = machine.path(f"/dev/shm/{name}")
+        item.write_bytes(b"shared")
+        item.chmod(mode)
     with services.listening("/tmp/argus_socket"):
         services.start(unit)
     found = json.loads(machine.path("/var/lib/edgert/probe/found.json").read_text())
@@ -168,6 +182,9 @@ def test_the_service_can_do_nothing_that_it_need_not(services):
     assert found["devices"]["/dev/other"] == "EPERM"  # anyone may open it, but for the device policy
     assert found["devices"]["/dev/nvmap"] not in ("EPERM", "EACCES")  # by the group video
     assert found["argus"] == "done"
+    assert found["listens"] == "done"
+    assert found["shared"] == {"for_all": "done", "of_others": "EACCES"}
+    assert machine.path("/dev/shm/for_all").read_bytes() == b"sharedderahs"
     assert found["packets"] in ("EAFNOSUPPORT", "EPERM")
     assert (found["real_time"], found["namespace"]) == ("EPERM", "EPERM")
     assert found["credentials"] == {"mqtt": "hunter2\n"}
@@ -191,6 +208,29 @@ def test_a_credential_reaches_the_pipeline_and_its_absence_is_not_tried_again(se
     shown = machine.show(without, "ActiveState", "ExecMainStatus", "NRestarts")
     assert shown == {"ActiveState": "failed", "ExecMainStatus": "2", "NRestarts": "0"}
     assert "password_file" in machine.journal(without)
+
+
+ASK = """
+import http.client, sys
+for headers in ({}, {"Authorization": "Bearer s3cret"}):
+    connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=10)
+    connection.request("GET", "/v2/health/ready", headers=headers)
+    print(connection.getresponse().status)
+"""
+
+
+def test_the_server_s_token_is_a_credential(services, running):
+    pytest.importorskip("httptools")
+    machine = services.machine
+    place = "/etc/edgert/credentials/token"
+    machine.path(place).write_text("s3cret\n")
+    machine.path(place).chmod(0o600)
+    install = (EDGERT, "systemd", "install", "served", "--credential", f"serve-token={place}")
+    assert machine.run(*install).returncode == 0
+    running("served", '[http]\nport = 0\n[serve]\ntoken = "serve-token"\n')
+    (address,) = re.findall(r"serve: http://127\.0\.0\.1:(\d+)", machine.journal("edgert@served.service"))
+    asked = machine.run(sys.executable, "-c", ASK, address)
+    assert asked.stdout.split() == ["401", "200"], asked.stderr
 
 
 def test_a_reload_takes_the_new_file_and_a_wrong_one_changes_nothing(services, running):

@@ -51,7 +51,7 @@ class HeaderReader:
         batch_size = self._batch_size(header)
         tensors = [self._tensor(tensor, batch_size) for tensor in header.input]
         return Asked(
-            inputs=self._inputs.read(InferBody(inputs=tensors), exchange.body),
+            inputs=self._inputs.read(InferBody(inputs=tensors), exchange.body, exchange.hold_json),
             wishes={output.name: self._wish(output) for output in header.output},
             number=header.id,
             batch_size=batch_size,

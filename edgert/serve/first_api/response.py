@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from edgert.errors import EdgertError, RequestError, UnsupportedError
+from edgert.errors import EdgertError, UnsupportedError
 from edgert.frames.request import InferResponse
 from edgert.frames.result import Array
 from edgert.serve.classify import classify
 from edgert.serve.core import InferenceCore
-from edgert.serve.encode import Wish, tensor_bytes
+from edgert.serve.encode import Wish, tensor_bytes, write_span
 from edgert.serve.first_api.messages import MESSAGE_CLASSES, encoded, one_line
 from edgert.serve.first_api.reply import failure, success, wants_binary
 from edgert.serve.first_api.request import Asked
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.message import Answer, Buffer
-from edgert.serve.shared_memory import Span
 
 log = logging.getLogger(__name__)
 
 HEADER = "NV-InferResponse"
+DECOUPLED = "this API has one answer to a request; the model is decoupled"
 _RAW = Wish(is_binary=True)
 
 
@@ -52,7 +52,7 @@ class FirstApiResponder:
             return failure(response.error)
         if not response.is_final:
             self._exchange.on_gone()
-            raise UnsupportedError("this API has one answer to a request; the model is decoupled")
+            raise UnsupportedError(DECOUPLED)
         header = MESSAGE_CLASSES["InferResponseHeader"](
             id=self._number,
             model_name=response.model,
@@ -80,7 +80,7 @@ class FirstApiResponder:
         if wish.span is None:
             tensors.append(data)
         else:
-            _write(wish.span, output.name, data)
+            write_span(wish.span, output.name, data)
 
     def _add_classes(self, output: Any, array: Array, texts: Array) -> None:
         rows = array.reshape(len(array) if self._is_batched else 1, -1)
@@ -89,11 +89,3 @@ class FirstApiResponder:
             for text in best:
                 _, index, *label = text.decode().split(":", 2)
                 classes.cls.add(idx=int(index), value=float(row[int(index)]), label="".join(label))
-
-
-def _write(span: Span, name: str, data: memoryview | bytes) -> None:
-    if len(data) > span.size:
-        raise RequestError(
-            f"shared memory for output '{name}' has {span.size} bytes; the output has {len(data)}"
-        )
-    span.write(data)

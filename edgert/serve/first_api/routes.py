@@ -10,10 +10,11 @@ from edgert.serve.core import InferenceCore
 from edgert.serve.first_api.describe import StatusBuilder, regions_message
 from edgert.serve.first_api.reply import message_answer, success, told
 from edgert.serve.first_api.request import HeaderReader
-from edgert.serve.first_api.response import FirstApiResponder
+from edgert.serve.first_api.response import DECOUPLED, FirstApiResponder
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.router import Route, Router
 from edgert.serve.shared_memory import SharedMemory
+from edgert.serve.transaction import demand_one_answer
 
 _MEMORY = "/api/sharedmemorycontrol"
 
@@ -70,6 +71,7 @@ class FirstApiRoutes:
 
     def infer(self, exchange: Exchange, model: str, version: int = 0) -> None:
         """Begin an inference. Raises RequestError."""
+        demand_one_answer(self._core, model, version, DECOUPLED)
         asked = HeaderReader(self._core, model, version, self._regions).read(exchange)
         request = InferRequest(
             model=model,

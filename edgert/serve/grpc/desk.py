@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Executor
+from functools import partial
 
 import msgspec
 
@@ -34,11 +35,8 @@ class Desk(msgspec.Struct, frozen=True, eq=False):
         """Read a request of a stream; what is long, on another thread. Raises RequestError."""
         regions = self.regions if is_local else None
         pieces = cut(data)
-        if not is_long(pieces):
-            return read_infer(pieces, responder, self.core, regions)
-        return await self.loop.run_in_executor(
-            self.executor, read_infer, pieces, responder, self.core, regions
-        )
+        read = partial(read_infer, pieces, responder, self.core, regions, self.gate.bodies)
+        return await self.loop.run_in_executor(self.executor, read) if is_long(pieces) else read()
 
     def full(self) -> UnavailableError:
         """Return what a client hears that comes when too much is under way."""

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import edgert
-from edgert.errors import ConfigError
+from edgert.serve.bodies import Bodies
+from edgert.serve.connections import listen
 from edgert.serve.core import SERVER_EXTENSIONS, InferenceCore
 from edgert.serve.gate import Gate
 from edgert.serve.grpc.calls import CallAnswerer
@@ -27,15 +28,14 @@ from edgert.serve.shared_memory import SharedMemory
 from edgert.serve.tls import tls_context
 from edgert.stats import LiveCount, Tally
 
-SLOW_THREADS = 4  # for load, unload and long requests
-_BACKLOG = 512
-_MAX_LOOK_S = 1.0  # how often connections are looked at; oftener where limits are shorter
+SLOW_THREADS = 4  # for load, unload, long requests and compressed ones
 
 
 class GrpcFront:
     """Answers gRPC on an event loop. `counts` has the calls that failed, by status."""
 
     live: ClassVar[LiveCount] = LiveCount("grpc front")
+    name: ClassVar[str] = "grpc"
 
     def __init__(
         self,
@@ -53,10 +53,9 @@ class GrpcFront:
         self._options = options
         self._is_control_allowed = control_allowed
         self._regions = regions
-        self._gate = gate or Gate(options.limits.requests)
+        self._gate = gate or Gate(options.limits.requests, Bodies(options.limits))
         self._token = token
         self._server: asyncio.Server | None = None
-        self._watch: asyncio.TimerHandle | None = None
         self._site: Site
         self._executor: ThreadPoolExecutor
 
@@ -65,10 +64,25 @@ class GrpcFront:
         loop = asyncio.get_running_loop()
         context = self._tls()
         self._executor = ThreadPoolExecutor(SLOW_THREADS, "grpc")
-        self._site = Site(self._options.limits, self._service(loop).find, loop, self.counts)
-        self._server = await self._listen(loop, context)
+        self._site = Site(
+            self._options.limits,
+            self._service(loop).find,
+            loop,
+            self.counts,
+            self._gate.bodies,
+            self._executor,
+        )
+        place = self._options.grpc or GrpcOptions()
+        self._server = await listen(
+            lambda: Connection(self._site),
+            place.host,
+            place.port,
+            context,
+            self._options.limits,
+            key="serve.grpc",
+        )
         self.live.opened()
-        self._look()
+        self._site.connections.watch()
         host, port = self._server.sockets[0].getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -78,15 +92,7 @@ class GrpcFront:
         if server is None:
             return
         server.close()
-        self._site.is_stopping = True
-        for connection in list(self._site.connections):
-            connection.stop()
-        await self._all_gone(timeout_s)
-        for connection in list(self._site.connections):
-            connection.abort()
-        await self._all_gone(1.0)
-        if self._watch is not None:
-            self._watch.cancel()
+        await self._site.connections.end(timeout_s)
         self._executor.shutdown(wait=False, cancel_futures=True)
         self.live.closed()
 
@@ -96,26 +102,6 @@ class GrpcFront:
         context = tls_context(self._options.tls)
         context.set_alpn_protocols(["h2"])
         return context
-
-    async def _listen(
-        self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None
-    ) -> asyncio.Server:
-        options = self._options.grpc or GrpcOptions()
-        try:
-            return await loop.create_server(
-                lambda: Connection(self._site),
-                options.host,
-                options.port,
-                ssl=context,
-                backlog=_BACKLOG,
-                ssl_handshake_timeout=self._options.limits.arrive_s if context else None,
-            )
-        except OSError as error:
-            self._executor.shutdown(wait=False)
-            raise ConfigError(
-                f"serve.grpc: cannot listen on {options.host}:{options.port}: {error}. "
-                "Choose another serve.grpc.port."
-            ) from error
 
     def _service(self, loop: asyncio.AbstractEventLoop) -> Service:
         core, regions, is_allowed = self._core, self._regions, self._is_control_allowed
@@ -134,18 +120,3 @@ class GrpcFront:
         service.add_calls(SettingCalls(core, is_control_allowed=is_allowed), answerer)
         service.add_health(HealthCalls(core), answerer)
         return service
-
-    async def _all_gone(self, timeout_s: float) -> None:
-        try:
-            await asyncio.wait_for(self._site.all_gone.wait(), timeout_s)
-        except asyncio.TimeoutError:
-            return
-
-    def _look(self) -> None:
-        """End what is over its time, now and from time to time."""
-        limits = self._options.limits
-        now_s = self._site.loop.time()
-        for connection in list(self._site.connections):
-            connection.expire(now_s)
-        look_s = min(_MAX_LOOK_S, limits.arrive_s / 4, limits.idle_s / 4, limits.answer_s / 4)
-        self._watch = self._site.loop.call_later(look_s, self._look)

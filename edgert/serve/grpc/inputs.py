@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -16,15 +16,22 @@ from edgert.serve.grpc.places import shared_span
 from edgert.serve.shared_memory import SharedMemory
 
 MAX_INPUTS = 1024
-_TEXT_HEAD_BYTES = 4  # before each element of a BYTES tensor
 Data = memoryview | bytes
 
 
 class InputReader:
     """Makes arrays of the inputs of one ModelInferRequest."""
 
-    def __init__(self, request: Any, raws: Sequence[Data], shared_memory: SharedMemory | None) -> None:
+    def __init__(
+        self,
+        request: Any,
+        raws: Sequence[Data],
+        shared_memory: SharedMemory | None,
+        hold_texts: Callable[[int], None],
+    ) -> None:
+        """`hold_texts` counts the bytes of texts before they are read."""
         self._request = request
+        self._hold_texts = hold_texts
         self._model = request.model_name
         self._raws = raws
         self._next_raw = 0
@@ -64,8 +71,6 @@ class InputReader:
             return self._from_contents(tensor, name, shape, dtype)
         count = prod(shape)
         if dtype.kind == "O":
-            if count * _TEXT_HEAD_BYTES > len(data):  # before anything is allocated
-                raise self._wrong_count(name, count, "fewer")
             return self._texts(data, count, name).reshape(shape)
         self._check_bytes(name, count * dtype.itemsize, len(data))
         array: Array = np.ndarray(shape, dtype, data)
@@ -99,6 +104,7 @@ class InputReader:
         return as_array(values, dtype, name).reshape(shape)
 
     def _texts(self, data: Data, count: int, name: str) -> Array:
+        self._hold_texts(len(data))
         try:
             return unpack_texts(data, count)
         except RequestError as error:

@@ -24,20 +24,20 @@ class ResponseWriter(ResponseEncoder):
         super().__init__(core, wishes, AS_IT_IS)
 
     def unary(self, response: InferResponse) -> bytes:
-        """Return a ModelInferResponse. Raises EdgertError where there is none."""
+        """Return a ModelInferResponse of what is no error. Raises EdgertError where there is none."""
         return b"".join(self._pieces(response, {}))
 
     def streamed(self, response: InferResponse) -> bytes:
         """Return a ModelStreamInferResponse; an error is its text."""
         is_final = {FINAL: response.is_final}
+        if response.error is not None:  # not raised: it would hold on to this call, and that to the request
+            return stream_error(str(response.error), response.id, response.model, is_final)
         try:
             return b"".join(field(STREAM_RESPONSE_TAG, self._pieces(response, is_final)))
         except EdgertError as error:
             return stream_error(str(error), response.id, response.model, is_final)
 
     def _pieces(self, response: InferResponse, parameters: Mapping[str, bool]) -> list[Buffer]:
-        if response.error is not None:
-            raise response.error
         head = _Response(model_name=response.model, model_version=str(response.version), id=response.id)
         if parameters or response.parameters:
             set_parameters(head.parameters, {**response.parameters, **parameters})

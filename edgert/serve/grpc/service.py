@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 from functools import partial
 
 from edgert.errors import UnsupportedError
+from edgert.serve.access import Token
 from edgert.serve.grpc.calls import Call, CallAnswerer
 from edgert.serve.grpc.desk import Desk
 from edgert.serve.grpc.health import HealthCalls
@@ -21,7 +21,6 @@ from edgert.serve.grpc.unary import answer_unary
 SERVICE = f"{INFERENCE}.GRPCInferenceService"
 _SLOW = {"RepositoryModelLoad", "RepositoryModelUnload"}
 _LOCAL = {"SystemSharedMemoryRegister", "SystemSharedMemoryUnregister"}
-_BEARER = b"bearer "
 
 
 class Service:
@@ -29,13 +28,13 @@ class Service:
 
     def __init__(self, token: str) -> None:
         """Every call must carry `token`, unless that is empty."""
-        self._token = token.encode()
+        self._token = Token(token)
         self._methods: dict[bytes, Method] = {}
 
     def find(self, headers: Headers) -> Method:
         """Return what answers a call. Raises UnauthenticatedError, UnsupportedError."""
-        if self._token:
-            self._check_token(headers)
+        if not self._token.is_in(headers.get(b"authorization", b"")):
+            raise UnauthenticatedError("expected the server's token: authorization: Bearer ...")
         path = headers.get(b":path", b"")
         method = self._methods.get(path)
         if method is None:
@@ -73,9 +72,3 @@ class Service:
 
     def _add(self, service: str, name: str, method: Method) -> None:
         self._methods[f"/{service}/{name}".encode()] = method
-
-    def _check_token(self, headers: Headers) -> None:
-        given = headers.get(b"authorization", b"")
-        is_bearer = given[: len(_BEARER)].lower() == _BEARER
-        if not is_bearer or not hmac.compare_digest(given[len(_BEARER) :].strip(), self._token):
-            raise UnauthenticatedError("expected the server's token: authorization: Bearer ...")

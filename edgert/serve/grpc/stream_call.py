@@ -41,7 +41,7 @@ class StreamCall:
                     is_begun = True
         finally:
             if not is_begun:
-                self._desk.gate.leave()
+                self._leave()
 
     def respond(self, response: InferResponse) -> None:
         """Write the response while its arrays are valid, and hand it to the loop."""
@@ -63,13 +63,17 @@ class StreamCall:
 
     def _take(self, message: bytes | None, is_final: bool) -> None:
         if is_final:
-            self._desk.gate.leave()
+            self._leave()
         if self._is_closed:
             return
         if is_final:
             self._finish(message)
         else:
             self._send(self, message, False)
+
+    def _leave(self) -> None:
+        self._request = None  # it refers to this, and to the message
+        self._desk.gate.leave()
 
     def _give_up(self) -> None:
         self.close()

@@ -11,8 +11,10 @@ from edgert.serve.grpc.transport.arriving import Message
 from edgert.serve.grpc.transport.faults import FaultsTo
 from edgert.serve.grpc.transport.rpc import Rpc
 from edgert.serve.grpc.wire import Cut, cut
+from edgert.serve.transaction import demand_one_answer
 
 Outcome = bytes | EdgertError
+_DECOUPLED = "ModelInfer RPC doesn't support models with decoupled transaction policy"
 
 
 def answer_unary(desk: Desk, rpc: Rpc, message: Message) -> None:
@@ -42,22 +44,24 @@ class UnaryCall:
         try:
             self._infer(self._read(pieces))
         except BaseException:
-            self._desk.gate.leave()
+            self._leave()
             raise
 
     def respond(self, response: InferResponse) -> None:
         """Write the response while its arrays are valid, and hand it to the loop."""
         post, is_final = self._desk.mailbox.post, response.is_final
+        if response.error is not None and is_final:
+            post(self._take, response.error, True)
+            return
         with FaultsTo(lambda error: post(self._take, error, is_final)):
-            if not is_final or not (response.outputs or response.error):
-                raise UnsupportedError(
-                    "ModelInfer RPC doesn't support models with decoupled transaction policy"
-                )
+            if not is_final or not response.outputs:
+                raise UnsupportedError(_DECOUPLED)
             post(self._take, self._writer.unary(response), is_final)
 
     def _read(self, pieces: Cut) -> Arrived:
         desk = self._desk
-        return read_infer(pieces, self, desk.core, desk.regions if self._rpc.is_local else None)
+        regions = desk.regions if self._rpc.is_local else None
+        return read_infer(pieces, self, desk.core, regions, desk.gate.bodies)
 
     def _read_long(self, pieces: Cut) -> None:
         """Run on another thread."""
@@ -66,25 +70,31 @@ class UnaryCall:
             post(self._infer_late, self._read(pieces))
 
     def _infer(self, arrived: Arrived) -> None:
-        self._request, self._writer = arrived.request, arrived.writer
-        self._desk.core.infer(arrived.request)
+        request, self._writer = arrived.request, arrived.writer
+        demand_one_answer(self._desk.core, request.model, request.version, _DECOUPLED)
+        self._request = request
+        self._desk.core.infer(request)
 
     def _infer_late(self, arrived: Arrived) -> None:
         if self._rpc.is_ended:
-            self._desk.gate.leave()
+            self._leave()
             return
         with FaultsTo(lambda error: self._take(error, True)):
             self._infer(arrived)
 
     def _take(self, outcome: Outcome, is_final: bool) -> None:
         if is_final:
-            self._desk.gate.leave()
+            self._leave()
         else:
             self._cancel()
         if isinstance(outcome, EdgertError):
             self._rpc.fail(outcome)
         else:
             self._rpc.reply(outcome)
+
+    def _leave(self) -> None:
+        self._request = None  # it refers to this, and to the message
+        self._desk.gate.leave()
 
     def _cancel(self) -> None:
         if self._request is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from edgert.serve.bodies import GrowingBody
 from edgert.serve.http.message import RefusedError
 
 _MAX_LINE = 1024  # of a chunk's length with its extensions, and of all trailers
@@ -13,12 +14,11 @@ _LENGTH = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
 class ChunkedBody:
     """Puts chunks together, up to `limit_bytes`. `body` is whole once `is_complete`."""
 
-    def __init__(self, limit_bytes: int, *, is_kept: bool = True) -> None:
-        """Without `is_kept` the chunks are only counted."""
-        self.body = bytearray()
+    def __init__(self, limit_bytes: int, body: GrowingBody | None) -> None:
+        """Without `body` the chunks are only counted."""
+        self.body = body
         self.is_complete = False
         self._limit_bytes = limit_bytes
-        self._is_kept = is_kept
         self._left = 0  # of the chunk that is under way, its line end not counted
         self._came = 0
         self._is_in_chunk = False
@@ -29,6 +29,7 @@ class ChunkedBody:
 
         Raises:
             RefusedError: the chunks are malformed, or too long in all.
+            FullError: there is no room for them.
         """
         start = 0
         while not self.is_complete:
@@ -53,8 +54,8 @@ class ChunkedBody:
 
     def _content(self, data: bytes, start: int) -> int:
         piece = memoryview(data)[start : start + self._left]
-        if self._is_kept:
-            self.body += piece
+        if self.body is not None:
+            self.body.add(piece)
         self._left -= len(piece)
         return len(piece)
 

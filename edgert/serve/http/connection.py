@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from typing import ClassVar, Literal, cast
 
-from edgert.errors import EdgertError
+from edgert.errors import EdgertError, RequestError
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.handling import handle
-from edgert.serve.http.message import Answer, Head, RefusedError, encode_answer, error_answer
+from edgert.serve.http.message import Answer, Head, RefusedError, encode_answer, error_answer, refusal_of
 from edgert.serve.http.reader import RequestReader
 from edgert.serve.http.site import Job, Peer, Site
 from edgert.stats import LiveCount
@@ -26,7 +26,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._reader = RequestReader(site.limits, site.scratch)
+        self._reader = RequestReader(site.limits, site.scratch, site.gate.bodies)
         self._transport: asyncio.Transport
         self._peer: Peer
         self._phase: Phase = "idle"
@@ -44,7 +44,7 @@ class Connection(asyncio.BufferedProtocol):
         self._peer = Peer(transport)
         self.live.opened()
         self._enter("idle")
-        if not self._site.join(self):
+        if not self._site.connections.join(self):
             self._refuse(RefusedError(503, "too_many_connections", "there are too many connections"))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -53,7 +53,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._exchange is not None:
             self._site.counts.add("disconnected")
             self._abandon()
-        self._site.part(self)
+        self._site.connections.part(self)
         self.live.closed()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -83,7 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._phase == "taking":
             self._go_on()
 
-    def expire_if_due(self, now_s: float) -> None:
+    def expire(self, now_s: float) -> None:
         """Give up what has taken too long."""
         if now_s < self._deadline_s:
             return
@@ -124,7 +124,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             while self._phase == "arriving" and self._step():
                 pass
-        except RefusedError as refused:
+        except RequestError as refused:
             self._refuse(refused)
         finally:
             self._is_advancing = False
@@ -149,23 +149,30 @@ class Connection(asyncio.BufferedProtocol):
         try:
             job = self._site.admit(head, self._peer)
             self._enter_gate(head)
+            self._reader.begin_body(head, is_wanted=True)
         except EdgertError as error:
-            self._count(error)
-            if head.awaits_continue:  # its body may come or not: nothing after it can be told apart
-                self._answer_last(error_answer(error))
-                return
-            self._refusal = error_answer(error)
-        else:
-            self._job = job
-        self._reader.begin_body(head, is_wanted=self._job is not None)
+            self._leave_gate()
+            self._pass_over(head, error)
+            return
+        self._job = job
         if head.awaits_continue and not self._reader.has_begun_body:
             self._transport.write(_CONTINUE)
 
+    def _pass_over(self, head: Head, error: EdgertError) -> None:
+        """Answer a request whose body nobody wants. Raises RefusedError if that is too long to come."""
+        if head.awaits_continue:  # its body may come or not: nothing after it can be told apart
+            self._count(error)
+            self._answer_last(error_answer(error))
+            return
+        self._reader.begin_body(head, is_wanted=False)
+        self._count(error)
+        self._refusal = error_answer(error)
+
     def _dispatch(self, head: Head, body: memoryview) -> None:
         self._head = None
-        is_last = self._site.is_stopping or not head.is_kept_alive
+        is_last = self._site.connections.is_stopping or not head.is_kept_alive
         exchange = Exchange(
-            head, body, self._finish, self._site.mailbox, is_last=is_last, is_in_gate=self._is_in_gate
+            head, body, self._finish, self._site, is_last=is_last, is_in_gate=self._is_in_gate
         )
         self._is_in_gate = False  # now the exchange is
         self._exchange = exchange
@@ -189,21 +196,21 @@ class Connection(asyncio.BufferedProtocol):
     def _send(self, data: bytes, *, is_last: bool) -> None:
         self._phase = "idle"  # writing may pause
         self._transport.write(data)
-        if is_last or self._site.is_stopping:
+        if is_last or self._site.connections.is_stopping:
             self._close()
         elif self._phase == "idle":
             self._go_on()
 
     def _go_on(self) -> None:
         """Turn to the next request, if it has come."""
-        if self._site.is_stopping:
+        if self._site.connections.is_stopping:
             self._close()
             return
         self._transport.resume_reading()
         self._enter("arriving" if self._reader.pending_bytes else "idle")
         self._advance()
 
-    def _refuse(self, refused: RefusedError) -> None:
+    def _refuse(self, refused: RequestError) -> None:
         """Answer what cannot be read to its end, and read no more."""
         self._count(refused)
         self._leave_gate()
@@ -227,7 +234,7 @@ class Connection(asyncio.BufferedProtocol):
             exchange.on_gone()
 
     def _count(self, error: EdgertError) -> None:
-        self._site.counts.add(error.reason if isinstance(error, RefusedError) else error.status)
+        self._site.counts.add(refusal_of(error) or error.status)
 
     def _enter_gate(self, head: Head) -> None:
         if head.method != "POST":

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hmac
-
+from edgert.serve.access import Token
 from edgert.serve.http.handling import check_encoding
 from edgert.serve.http.message import Head, RefusedError
 from edgert.serve.http.router import Route, Router
 from edgert.serve.http.site import Job, Peer
-
-_BEARER = b"bearer "
 
 
 class Door:
@@ -18,24 +15,18 @@ class Door:
     def __init__(self, router: Router, token: str, *, is_control_allowed: bool) -> None:
         """Every request must carry `token`, unless that is empty."""
         self._router = router
-        self._token = token.encode()
+        self._token = Token(token)
         self._is_control_allowed = is_control_allowed
 
     def admit(self, head: Head, peer: Peer) -> Job:
         """Return who answers a request. Raises RefusedError."""
-        if self._token:
-            self._check_token(head)
+        if not self._token.is_in(head.headers.get(b"authorization", b"")):
+            raise RefusedError(401, "unauthorized", "expected the server's token: Authorization: Bearer ...")
         found = self._router.find(head.method, head.path)
         check_encoding(head.headers.get(b"content-encoding", b""))
         if found.route.is_control or found.route.is_local:
             self._check_right(found.route, head, peer)
         return found.job
-
-    def _check_token(self, head: Head) -> None:
-        given = head.headers.get(b"authorization", b"")
-        is_bearer = given[: len(_BEARER)].lower() == _BEARER
-        if not is_bearer or not hmac.compare_digest(given[len(_BEARER) :].strip(), self._token):
-            raise RefusedError(401, "unauthorized", "expected the server's token: Authorization: Bearer ...")
 
     def _check_right(self, route: Route, head: Head, peer: Peer) -> None:
         if b"origin" in head.headers:  # a browser says so: some page tries to reach this machine through it

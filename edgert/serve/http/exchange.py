@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edgert.errors import EdgertError
 from edgert.serve.http.message import Answer, Head, encode_answer, error_answer
-from edgert.serve.mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from edgert.serve.http.site import Site
 
 Finish = Callable[["Exchange", bytes], None]
 
@@ -21,7 +24,7 @@ class Exchange:
         head: Head,
         body: memoryview,
         finish: Finish,
-        mailbox: Mailbox,
+        site: Site,
         *,
         is_last: bool,
         is_in_gate: bool,
@@ -37,7 +40,7 @@ class Exchange:
         self.arrived_mono_ns = time.monotonic_ns()
         self.on_gone: Callable[[], None] = _nothing  # called on the fronts' thread: nobody waits any more
         self._finish = finish
-        self._mailbox = mailbox
+        self._site = site
         self._thread = threading.get_ident()
         self._is_answered = False
 
@@ -56,7 +59,11 @@ class Exchange:
         if threading.get_ident() == self._thread:
             self._finish(self, data)
         else:
-            self._mailbox.post(self._finish, self, data)
+            self._site.mailbox.post(self._finish, self, data)
+
+    def hold_json(self, size: int) -> None:
+        """Count what JSON or texts of that size take, until this is forgotten. Raises RequestError."""
+        self._site.gate.bodies.take_json(size, self)
 
     def fail(self, error: EdgertError) -> None:
         """Answer with an error."""

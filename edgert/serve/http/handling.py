@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 import logging
-import zlib
 from collections.abc import Callable
 
 from edgert.errors import EdgertError
+from edgert.serve.bodies import GrowingBody
 from edgert.serve.http.exchange import Exchange
-from edgert.serve.http.message import RefusedError
+from edgert.serve.http.message import RefusedError, refusal_of
 from edgert.serve.http.site import Job, Later, Site
+from edgert.serve.inflate import WINDOW_BITS, inflate_into
 
 log = logging.getLogger(__name__)
 
 INLINE_JSON_BYTES = 1 << 18  # more of it would hold up the other connections
-_WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
 
 
 def handle(job: Job, exchange: Exchange, site: Site) -> None:
@@ -30,30 +30,16 @@ def handle(job: Job, exchange: Exchange, site: Site) -> None:
 
 
 def check_encoding(encoding: bytes) -> None:
-    """Raise RefusedError for a Content-Encoding that `inflate` does not know."""
-    if encoding.lower() not in (*_WINDOW_BITS, b"", b"identity"):
+    """Raise RefusedError for a Content-Encoding that cannot be inflated."""
+    if encoding.decode("latin-1").lower() not in (*WINDOW_BITS, "", "identity"):
         raise RefusedError(
             501, "unknown_encoding", "Unsupported compression type; gzip and deflate are known"
         )
 
 
-def inflate(body: memoryview, encoding: bytes, limit_bytes: int) -> memoryview:
-    """Return what a compressed body holds. Raises RefusedError, also if that is over the limit."""
-    inflater = zlib.decompressobj(_WINDOW_BITS[encoding])
-    try:
-        whole = inflater.decompress(body, limit_bytes + 1)
-    except zlib.error as error:
-        raise RefusedError(400, "malformed", f"the body is no {encoding.decode()}: {error}") from None
-    if len(whole) > limit_bytes:
-        raise RefusedError(413, "body_too_large", f"a request may have {limit_bytes} bytes when inflated")
-    if not inflater.eof or inflater.unused_data:
-        raise RefusedError(400, "malformed", f"the body is not one whole {encoding.decode()} stream")
-    return memoryview(whole)
-
-
-def _encoding(exchange: Exchange) -> bytes:
-    encoding = exchange.head.headers.get(b"content-encoding", b"").lower()
-    return encoding if encoding in _WINDOW_BITS else b""
+def _encoding(exchange: Exchange) -> str:
+    encoding = exchange.head.headers.get(b"content-encoding", b"").decode("latin-1").lower()
+    return encoding if encoding in WINDOW_BITS else ""
 
 
 def _is_long(exchange: Exchange) -> bool:
@@ -69,7 +55,9 @@ def _run_to_the_end(job: Job, exchange: Exchange, site: Site) -> None:
     def run() -> None:
         encoding = _encoding(exchange)
         if encoding:
-            exchange.body = inflate(exchange.body, encoding, site.limits.request_mb << 20)
+            body = GrowingBody(site.gate.bodies, site.limits.request_mb << 20)
+            inflate_into(body, exchange.body, encoding)
+            exchange.body = memoryview(body)
         later = job.run(exchange)
         if later is not None:
             later()
@@ -81,8 +69,8 @@ def _run(call: Callable[[], Later | None], exchange: Exchange, site: Site) -> La
     try:
         return call()
     except EdgertError as error:
-        if isinstance(error, RefusedError):
-            site.counts.add(error.reason)
+        if refusal := refusal_of(error):
+            site.counts.add(refusal)
         exchange.fail(error)
     except Exception:  # a fault of edgert's own: the client hears of it, and the connection goes on
         log.exception("http: %s %s failed", exchange.head.method, exchange.head.path)

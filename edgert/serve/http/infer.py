@@ -17,11 +17,13 @@ from edgert.serve.http.message import BINARY, Answer, RefusedError, error_answer
 from edgert.serve.http.router import Route, Router
 from edgert.serve.http.site import Later
 from edgert.serve.shared_memory import SharedMemory
+from edgert.serve.transaction import demand_one_answer
 
 log = logging.getLogger(__name__)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 LONG_TEXT_BYTES = 1 << 15
+_DECOUPLED = "HTTP end point doesn't support models with decoupled transaction policy"
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
 
 
@@ -42,17 +44,19 @@ class InferRoutes:
 
     def infer(self, exchange: Exchange, model: str, version: int = 0) -> Later | None:
         """Begin an inference, or return what begins it. Raises RequestError."""
+        demand_one_answer(self._core, model, version, _DECOUPLED)
         json_bytes = _json_bytes(exchange)
         reader = InputReader(self._core, model, version, self._regions)
         if not json_bytes:
             body = InferBody(inputs=[], parameters={"binary_data_output": True})
-            inputs = reader.read_raw(_raw(exchange.body))
+            inputs = reader.read_raw(_raw(exchange.body), exchange.hold_json)
             self._core.infer(self._request(exchange, model, version, body, inputs))
             return None
+        exchange.hold_json(json_bytes)
         body = read_json(exchange.body[:json_bytes], InferBody)
 
         def begin() -> None:
-            inputs = reader.read(body, exchange.body[json_bytes:])
+            inputs = reader.read(body, exchange.body[json_bytes:], exchange.hold_json)
             self._core.infer(self._request(exchange, model, version, body, inputs))
 
         if _has_long_texts(body):
@@ -119,7 +123,7 @@ class HttpResponder:
             return error_answer(response.error)
         if not response.is_final:
             self._exchange.on_gone()
-            raise UnsupportedError("HTTP end point doesn't support models with decoupled transaction policy")
+            raise UnsupportedError(_DECOUPLED)
         encoded = self._encoder.encode(response)
         if not encoded.tensors:
             return Answer(body=(encoded.json,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -31,7 +32,7 @@ _ELEMENTS: dict[str, Any] = {
 }
 _ONLY_BINARY = ("FP16", "BF16")
 _MAX_NESTING = 32  # of `data`
-_LENGTH_BYTES = 4  # of each element of a BYTES tensor, at least
+Hold = Callable[[int], None]
 
 
 class InputReader:
@@ -44,8 +45,11 @@ class InputReader:
         self._version = version
         self._regions = regions
 
-    def read(self, body: InferBody, binary: memoryview) -> dict[str, Array]:
-        """Return the inputs by name; `binary` is what stands behind the JSON. Raises RequestError."""
+    def read(self, body: InferBody, binary: memoryview, hold_texts: Hold) -> dict[str, Array]:
+        """Return the inputs by name; `binary` is what stands behind the JSON.
+
+        `hold_texts` counts the bytes of texts before they are read. Raises RequestError.
+        """
         arrays: dict[str, Array] = {}
         start = 0
         for tensor in body.inputs:
@@ -54,13 +58,13 @@ class InputReader:
             size = tensor.parameters.binary_data_size or 0
             if len(binary) - start < size:
                 raise self._too_little(tensor.name, size - (len(binary) - start))
-            arrays[tensor.name] = self._array(tensor, binary[start : start + size])
+            arrays[tensor.name] = self._array(tensor, binary[start : start + size], hold_texts)
             start += size
         if start != len(binary):
             raise RequestError(f"unexpected additional input data for model '{self._model}'")
         return arrays
 
-    def read_raw(self, binary: memoryview) -> dict[str, Array]:
+    def read_raw(self, binary: memoryview, hold_texts: Hold) -> dict[str, Array]:
         """Return a body without JSON as the model's only input, a batch of one. Raises RequestError."""
         inputs = self._core.model_metadata(self._model, self._version).inputs
         if len(inputs) != 1:
@@ -69,11 +73,10 @@ class InputReader:
                 f"'{self._model}' model configuration"
             )
         is_batched = bool(self._core.model_config(self._model, self._version).max_batch_size)
-        return {
-            inputs[0].name: self._from_bytes(_raw_tensor(inputs[0], binary, is_batched=is_batched), binary)
-        }
+        tensor = _raw_tensor(inputs[0], binary, is_batched=is_batched)
+        return {tensor.name: self._from_bytes(tensor, binary, hold_texts)}
 
-    def _array(self, tensor: InputTensor, binary: memoryview) -> Array:
+    def _array(self, tensor: InputTensor, binary: memoryview, hold_texts: Hold) -> Array:
         parameters = tensor.parameters
         given = {
             "data": tensor.data is not None,
@@ -88,7 +91,7 @@ class InputReader:
             return _from_json(tensor)
         if parameters.shared_memory_region is not None:
             binary = self._shared(parameters.shared_memory_region, tensor)
-        return self._from_bytes(tensor, binary)
+        return self._from_bytes(tensor, binary, hold_texts)
 
     def _shared(self, region: str, tensor: InputTensor) -> memoryview:
         if self._regions is None:
@@ -98,25 +101,18 @@ class InputReader:
         parameters = tensor.parameters
         return self._regions.view(region, parameters.shared_memory_offset, parameters.shared_memory_byte_size)
 
-    def _from_bytes(self, tensor: InputTensor, data: memoryview) -> Array:
+    def _from_bytes(self, tensor: InputTensor, data: memoryview, hold_texts: Hold) -> Array:
         dtype = _dtype(tensor)
         count = math.prod(tensor.shape)
         if dtype.kind == "O":
-            return self._texts(tensor, data, count)
+            hold_texts(len(data))
+            return _shaped(unpack_texts(data, count), tensor)
         if count * dtype.itemsize != len(data):
             raise RequestError(
                 f"input byte size mismatch for input '{tensor.name}' for model '{self._model}'. Expected "
                 f"{count * dtype.itemsize}, got {len(data)}"
             )
         return _shaped(np.frombuffer(data, dtype) if count else np.empty(0, dtype), tensor)
-
-    def _texts(self, tensor: InputTensor, data: memoryview, count: int) -> Array:
-        if count * _LENGTH_BYTES > len(data):
-            raise RequestError(
-                f"expected {count} string elements for inference input '{tensor.name}' for model "
-                f"'{self._model}', got {len(data)} bytes"
-            )
-        return _shaped(unpack_texts(data, count), tensor)
 
     def _check_datatype(self, tensor: InputTensor) -> None:
         expected = self._core.model_metadata(self._model, self._version).inputs

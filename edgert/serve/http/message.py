@@ -15,6 +15,7 @@ from edgert.errors import (
     UnknownModelError,
     UnsupportedError,
 )
+from edgert.serve.bodies import FullError, TooLargeError
 
 JSON = "application/json"
 BINARY = "application/octet-stream"
@@ -23,6 +24,7 @@ CLIENT_CLOSED = 499  # no standard has it; nobody reads it
 Buffer = bytes | bytearray | memoryview
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {CLIENT_CLOSED: "Client Closed Request"}
 _STATUSES = (  # the first class that fits
+    (TooLargeError, 413),
     (UnknownModelError, 404),
     (UnavailableError, 503),
     (UnsupportedError, 501),
@@ -83,6 +85,13 @@ def status_of(error: EdgertError) -> int:
     if isinstance(error, RefusedError):
         return error.code
     return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+
+
+def refusal_of(error: EdgertError) -> str:
+    """Return what the front counts an error of its own under; empty for one of the request's."""
+    if isinstance(error, RefusedError):
+        return error.reason
+    return error.status if isinstance(error, FullError | TooLargeError) else ""
 
 
 def encode_answer(answer: Answer, *, connection: str = "", is_head: bool = False) -> bytes:

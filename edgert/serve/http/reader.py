@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgert.serve.bodies import Bodies, GrowingBody
 from edgert.serve.http.chunks import ChunkedBody
 from edgert.serve.http.message import Head, RefusedError
 from edgert.serve.http.request_head import parse_head
@@ -11,6 +12,7 @@ from edgert.serve.options import LimitOptions
 
 _ALIGNMENT = 64  # where in memory the first tensor of a body begins
 _HEAD_END = b"\r\n\r\n"
+_WORTH_COUNTING = 1 << 14  # bytes; how many smaller bodies there are, the connections bound
 
 
 class RequestReader:
@@ -20,9 +22,10 @@ class RequestReader:
     these calls bytes are received into `buffer` and reported with `received`. Does no input or output.
     """
 
-    def __init__(self, limits: LimitOptions, scratch: memoryview) -> None:
+    def __init__(self, limits: LimitOptions, scratch: memoryview, bodies: Bodies) -> None:
         """`scratch` may be shared by readers of one thread: it is read in `received`."""
         self._limits = limits
+        self._bodies = bodies
         self._scratch = scratch
         self._pending = b""  # received, not looked at
         self._body: memoryview | None = None
@@ -69,10 +72,15 @@ class RequestReader:
         return head
 
     def begin_body(self, head: Head, *, is_wanted: bool) -> None:
-        """Prepare for the body; an unwanted one is passed over. Raises RefusedError if it is too long."""
+        """Prepare for the body; an unwanted one is passed over.
+
+        Raises:
+            RefusedError: it is too long.
+            FullError: there is no room for it; say so again, that it is unwanted.
+        """
         limit = self._limits.request_mb << 20
         if head.body_bytes is None:
-            self._chunks = ChunkedBody(limit, is_kept=is_wanted)
+            self._chunks = ChunkedBody(limit, GrowingBody(self._bodies, limit) if is_wanted else None)
         elif head.body_bytes > limit:
             raise RefusedError(
                 413, "body_too_large", f"a request may have {limit} bytes; this one has {head.body_bytes}"
@@ -83,7 +91,12 @@ class RequestReader:
             self._skipped = head.body_bytes
 
     def read_body(self) -> memoryview | None:
-        """Return the body, empty if unwanted, or None if it has not come yet. Raises RefusedError."""
+        """Return the body, empty if unwanted, or None if it has not come yet.
+
+        Raises:
+            RefusedError: it is malformed, or too long.
+            FullError: it comes in chunks, and there is no more room.
+        """
         if self._chunks is not None:
             return self._read_chunks(self._chunks)
         if self._skipped:
@@ -104,10 +117,11 @@ class RequestReader:
         """Choose the place so that the tensors behind a JSON header begin on a whole address."""
         header = head.headers.get(b"inference-header-content-length", b"")
         before = int(header) if header.isdigit() and len(header) < len(str(length)) + 1 else 0
-        room = np.empty(length + _ALIGNMENT, np.uint8)
-        address: int = room.__array_interface__["data"][0]
+        size = length + _ALIGNMENT
+        room = self._bodies.room(size) if size > _WORTH_COUNTING else np.empty(size, np.uint8).data
+        address: int = np.frombuffer(room, np.uint8).__array_interface__["data"][0]
         start = -(address + before) % _ALIGNMENT
-        self._body = room.data[start : start + length]
+        self._body = room[start : start + length]
         self._filled = min(length, len(self._pending))
         self._body[: self._filled] = self._pending[: self._filled]
         self._pending = self._pending[self._filled :]
@@ -117,4 +131,4 @@ class RequestReader:
         if not chunks.is_complete:
             return None
         self._chunks = None
-        return memoryview(chunks.body)
+        return memoryview(chunks.body or b"")

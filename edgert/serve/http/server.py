@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
-from edgert.errors import ConfigError
+from edgert.serve.bodies import Bodies
+from edgert.serve.connections import listen
 from edgert.serve.core import InferenceCore
 from edgert.serve.first_api.routes import FirstApiRoutes
 from edgert.serve.gate import Gate
@@ -28,8 +28,6 @@ from edgert.serve.tls import tls_context
 from edgert.stats import LiveCount, Tally
 
 THREADS = 2  # for what may block, pages and long JSON; and as many that load and unload models
-_BACKLOG = 512
-_MAX_LOOK_S = 1.0  # how often connections are looked at; oftener where limits are shorter
 
 
 class HttpFront:
@@ -39,6 +37,7 @@ class HttpFront:
     """
 
     live: ClassVar[LiveCount] = LiveCount("http front")
+    name: ClassVar[str] = "http"
 
     def __init__(
         self,
@@ -58,10 +57,9 @@ class HttpFront:
         self.router = Router()
         self._address = (host, port)
         self._options = options
-        self._gate = gate or Gate(options.limits.requests)
+        self._gate = gate or Gate(options.limits.requests, Bodies(options.limits))
         self._door = Door(self.router, token, is_control_allowed=control_allowed)
         self._server: asyncio.Server | None = None
-        self._watch: asyncio.TimerHandle | None = None
         self._site: Site
         self._executors: dict[Where, ThreadPoolExecutor] = {}
         add_pages(self.router, pages)
@@ -83,9 +81,11 @@ class HttpFront:
             loop=loop,
             counts=self.counts,
         )
-        self._server = await self._listen(loop, context)
+        self._server = await listen(
+            lambda: Connection(self._site), *self._address, context, self._options.limits, key="http"
+        )
         self.live.opened()
-        self._look()
+        self._site.connections.watch()
         host, port = self._address[0], self._server.sockets[0].getsockname()[1]
         return f"{'https' if context else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -95,16 +95,9 @@ class HttpFront:
         if server is None:
             return
         server.close()
-        self._site.is_stopping = True
-        for connection in list(self._site.connections):
-            connection.stop()
-        await self._all_gone(timeout_s)
-        for connection in list(self._site.connections):
-            connection.abort()
-        await self._all_gone(1.0)
-        if self._watch is not None:
-            self._watch.cancel()
-        self._end_threads()
+        await self._site.connections.end(timeout_s)
+        for executor in self._executors.values():
+            executor.shutdown(wait=False, cancel_futures=True)
         self.live.closed()
 
     def _add_routes(self, core: InferenceCore, regions: SharedMemory | None) -> None:
@@ -114,42 +107,3 @@ class HttpFront:
         RegionRoutes(regions).add_to(self.router)
         SettingRoutes().add_to(self.router)
         FirstApiRoutes(core, regions).add_to(self.router)
-
-    async def _listen(
-        self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext | None
-    ) -> asyncio.Server:
-        host, port = self._address
-        handshake_s = self._options.limits.arrive_s if context else None
-        try:
-            return await loop.create_server(
-                lambda: Connection(self._site),
-                host,
-                port,
-                ssl=context,
-                backlog=_BACKLOG,
-                ssl_handshake_timeout=handshake_s,
-            )
-        except OSError as error:
-            self._end_threads()
-            raise ConfigError(
-                f"http: cannot listen on {host}:{port}: {error}. Choose another http.port."
-            ) from error
-
-    def _end_threads(self) -> None:
-        for executor in self._executors.values():
-            executor.shutdown(wait=False, cancel_futures=True)
-
-    async def _all_gone(self, timeout_s: float) -> None:
-        try:
-            await asyncio.wait_for(self._site.all_gone.wait(), timeout_s)
-        except asyncio.TimeoutError:
-            return
-
-    def _look(self) -> None:
-        """End what is over its time, now and from time to time."""
-        limits = self._options.limits
-        now_s = self._site.loop.time()
-        for connection in list(self._site.connections):
-            connection.expire_if_due(now_s)
-        look_s = min(_MAX_LOOK_S, limits.arrive_s / 4, limits.idle_s / 4, limits.answer_s / 4)
-        self._watch = self._site.loop.call_later(look_s, self._look)

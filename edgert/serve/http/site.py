@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
+from edgert.serve.access import is_local
+from edgert.serve.connections import Connections
 from edgert.serve.gate import Gate
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.message import Head
 from edgert.serve.mailbox import Mailbox
 from edgert.serve.options import LimitOptions
 from edgert.stats import Tally
-
-if TYPE_CHECKING:
-    from edgert.serve.http.connection import Connection
 
 SCRATCH_BYTES = 1 << 16
 
@@ -48,12 +47,7 @@ class Peer:
     @property
     def is_local(self) -> bool:
         """Whether it is on this machine."""
-        peer = self._transport.get_extra_info("peername")
-        own = self._transport.get_extra_info("sockname")
-        if not peer or not own:
-            return False
-        host = peer[0]
-        return host in (own[0], "::1") or host.startswith(("127.", "::ffff:127."))
+        return is_local(self._transport)
 
 
 class Site:
@@ -81,19 +75,4 @@ class Site:
         self.mailbox = Mailbox(loop)
         self.counts = counts
         self.scratch = memoryview(bytearray(SCRATCH_BYTES))
-        self.connections: set[Connection] = set()
-        self.is_stopping = False
-        self.all_gone = asyncio.Event()
-        self.all_gone.set()
-
-    def join(self, connection: Connection) -> bool:
-        """Take a connection in; False if there are too many."""
-        self.connections.add(connection)
-        self.all_gone.clear()
-        return len(self.connections) <= self.limits.connections
-
-    def part(self, connection: Connection) -> None:
-        """Forget a connection."""
-        self.connections.discard(connection)
-        if not self.connections:
-            self.all_gone.set()
+        self.connections = Connections(limits, loop)

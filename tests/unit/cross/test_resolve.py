@@ -89,6 +89,11 @@ def test_requirements_are_edgerts_and_those_of_the_targets_extras():
     assert requirements_of(target, PROJECT, environment_of(target)) == ["a>=1", "b"]
 
 
+def test_what_a_target_leaves_out_is_not_asked_for():
+    target = replace(BOARD, wheels=Wheels(extras=("host",), without=("B",)))
+    assert requirements_of(target, PROJECT, environment_of(target)) == ["a>=1"]
+
+
 def test_an_extra_that_edgert_has_not_is_named():
     target = replace(BOARD, wheels=Wheels(extras=("hots",)))
     with pytest.raises(ConfigError, match="edgert has no extra 'hots'"):

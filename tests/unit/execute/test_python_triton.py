@@ -259,6 +259,8 @@ class TritonPythonModel:
     assert config["input"][0]["data_type"] == "TYPE_FP32"
     assert config["input"][0]["dims"] == [2]
     assert config["model_transaction_policy"] == {"decoupled": False}
+    assert (config["name"], config["backend"]) == ("m", "python")
+    assert config["default_model_filename"] == "model.py"
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,14 @@ from edgert.errors import ConfigError
 from edgert.serve.front import Front
 from edgert.serve.gate import Gate
 from edgert.serve.mailbox import Mailbox
+from edgert.stats import Tally
 
 
 class FakeFront:
+    name = "fake"
+
     def __init__(self, address="here", failure=None):
+        self.counts = Tally()
         self.calls = []
         self.address = address
         self.failure = failure
@@ -36,6 +40,16 @@ def test_fronts_start_and_stop_on_one_thread():
     front.close(3.0)
     for one in fronts:
         assert one.calls == [("start", "front"), ("stop", 3.0)]
+    front.close()
+
+
+def test_what_was_refused_is_told_as_long_as_it_listens():
+    one = FakeFront()
+    front = Front(lambda: [one])
+    assert front.refused() == {}
+    front.open()
+    one.counts.add("late", 2)
+    assert front.refused() == {"fake": {"late": 2}}
     front.close()
 
 

@@ -300,3 +300,15 @@ def test_pinned_memory_is_bounded_by_the_budget_or_the_machine(limit, total):
     page = render(report, None, [Gauge("nv_cpu_memory_total_bytes", 4096)])
     assert values(page, "nv_pinned_memory_pool_total_bytes") == {(): total}
     assert values(page, "nv_pinned_memory_pool_used_bytes") == {(): 1024}
+
+
+def test_what_the_fronts_refused_is_counted_by_reason():
+    core = FakeCore()
+    refused = {"http": {"unauthorized": 2, "full_error": 1}, "grpc": {"RESOURCE_EXHAUSTED": 3}}
+    page = render(NO_FRAMES, look(core, None, refused))
+    assert b"\nedgert_front_refused_total{" in page
+    assert values(page, "edgert_front_refused") == {
+        ("http", "unauthorized"): 2,
+        ("http", "full_error"): 1,
+        ("grpc", "RESOURCE_EXHAUSTED"): 3,
+    }

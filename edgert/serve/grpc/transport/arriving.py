@@ -3,34 +3,54 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections import deque
+from typing import NamedTuple
 
 from edgert.errors import RequestError, UnsupportedError
-from edgert.serve.grpc.transport.status import TooLargeError
+from edgert.serve.bodies import Bodies, GrowingBody, TooLargeError
+from edgert.serve.inflate import WINDOW_BITS, inflate_into
 
 _HEAD = struct.Struct(">BI")  # whether it is compressed, and its length
-_WINDOW_BITS = {"identity": 0, "gzip": 31, "deflate": 15}
-Message = bytes | bytearray
+_ENTRY_BYTES = 64  # that a message takes beside what it holds
+Message = bytes | memoryview
+
+
+class Compressed(NamedTuple):
+    """A message that is to be inflated."""
+
+    data: Message
+    encoding: str
+
+    def inflated(self, bodies: Bodies, limit_bytes: int) -> Message:
+        """Return what it holds. Blocks. Raises RequestError, TooLargeError, FullError."""
+        body = GrowingBody(bodies, limit_bytes)
+        inflate_into(body, self.data, self.encoding)
+        return memoryview(body)
 
 
 class ArrivingMessages:
-    """Puts messages together; `whole` has those that are complete."""
+    """Puts messages together, and counts all that has come in `bodies`. Its length is how many are whole."""
 
-    def __init__(self, limit_bytes: int) -> None:
-        self.whole: deque[Message] = deque()
-        self._window_bits = 0  # of zlib; 0: no message is compressed
+    def __init__(self, bodies: Bodies, limit_bytes: int) -> None:
+        """`limit_bytes` is of one message."""
+        self._bodies = bodies
         self._limit_bytes = limit_bytes
+        self._whole: deque[Message | Compressed] = deque()
+        self._counted_bytes = 0  # of those that are whole
+        self._encoding = ""  # empty: no message is compressed
         self._head = b""  # of a message that has not come whole
-        self._body: bytearray | None = None
+        self._body: memoryview | None = None
         self._filled = 0
         self._is_compressed = False
 
+    def __len__(self) -> int:
+        return len(self._whole)
+
     def set_encoding(self, encoding: str) -> None:
         """Say what messages may be compressed with. Raises UnsupportedError."""
-        if encoding not in _WINDOW_BITS:
+        if encoding not in (*WINDOW_BITS, "identity"):
             raise UnsupportedError(f"Compression algorithm '{encoding}' is not supported")
-        self._window_bits = _WINDOW_BITS[encoding]
+        self._encoding = encoding if encoding in WINDOW_BITS else ""
 
     @property
     def is_partial(self) -> bool:
@@ -38,9 +58,29 @@ class ArrivingMessages:
         return bool(self._head) or self._body is not None
 
     def feed(self, data: memoryview) -> None:
-        """Take the next piece. Raises RequestError for a message that is malformed or too large."""
+        """Take the next piece.
+
+        Raises:
+            RequestError: a message is malformed.
+            TooLargeError, FullError: it is too large, or there is no room for it.
+        """
         while data:
             data = self._begin(data) if self._body is None else self._fill(self._body, data)
+
+    def take(self) -> Message | Compressed:
+        """Return the first message that is whole."""
+        message = self._whole.popleft()
+        size = _ENTRY_BYTES + _counted_bytes(message)
+        self._counted_bytes -= size
+        self._bodies.free(size)
+        return message
+
+    def close(self) -> None:
+        """Forget all."""
+        self._whole.clear()
+        self._body = None
+        self._bodies.free(self._counted_bytes)
+        self._counted_bytes = 0
 
     def _begin(self, data: memoryview) -> memoryview:
         missing = _HEAD.size - len(self._head)
@@ -52,14 +92,16 @@ class ArrivingMessages:
         self._head = b""
         if size > self._limit_bytes:
             raise TooLargeError(f"Received message larger than max ({size} vs. {self._limit_bytes})")
+        if flag and not self._encoding:
+            raise RequestError("a message says that it is compressed, its call does not")
         self._is_compressed = bool(flag)
         if size <= len(data):
             self._finish(bytes(data[:size]))
             return data[size:]
-        self._body, self._filled = bytearray(size), 0
+        self._body, self._filled = self._bodies.room(size), 0
         return data
 
-    def _fill(self, body: bytearray, data: memoryview) -> memoryview:
+    def _fill(self, body: memoryview, data: memoryview) -> memoryview:
         missing = len(body) - self._filled
         piece = data[:missing]
         body[self._filled : self._filled + len(piece)] = piece
@@ -69,19 +111,15 @@ class ArrivingMessages:
             self._finish(body)
         return data[missing:]
 
-    def _finish(self, message: Message) -> None:
-        self.whole.append(self._inflated(message) if self._is_compressed else message)
+    def _finish(self, data: Message) -> None:
+        message = Compressed(data, self._encoding) if self._is_compressed else data
+        size = _ENTRY_BYTES + _counted_bytes(message)
+        self._bodies.take(size)
+        self._counted_bytes += size
+        self._whole.append(message)
 
-    def _inflated(self, message: Message) -> bytes:
-        if not self._window_bits:
-            raise RequestError("a message says that it is compressed, its call does not")
-        inflater = zlib.decompressobj(self._window_bits)
-        try:
-            whole = inflater.decompress(message, self._limit_bytes + 1)
-        except zlib.error as error:
-            raise RequestError(f"a message cannot be inflated: {error}") from None
-        if len(whole) > self._limit_bytes:
-            raise TooLargeError(f"Received message larger than max ({self._limit_bytes})")
-        if not inflater.eof:
-            raise RequestError("a message cannot be inflated: it ends too early")
-        return whole
+
+def _counted_bytes(message: Message | Compressed) -> int:
+    """Return what is to be counted as long as a message waits; what came in pieces counts by itself."""
+    data = message.data if isinstance(message, Compressed) else message
+    return len(data) if isinstance(data, bytes) else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar, cast
 
+from edgert.serve.access import is_local
 from edgert.serve.grpc.transport.frame_reader import Frame, FrameReader
 from edgert.serve.grpc.transport.hpack import HeaderDecoder
 from edgert.serve.grpc.transport.http2 import (
@@ -53,7 +54,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin. A connection too many is told so and closed."""
         self._transport = cast("asyncio.Transport", transport)
-        self._streams = Streams(self._site, self._send, is_local=_is_local(transport))
+        self._streams = Streams(self._site, self._send, is_local=is_local(transport))
         self.live.opened()
         settings = {
             Setting.MAX_CONCURRENT_STREAMS: self._site.limits.requests,
@@ -61,14 +62,14 @@ class Connection(asyncio.Protocol):
             Setting.MAX_HEADER_LIST_SIZE: self._site.limits.header_kb << 10,
         }
         self._send(settings_frame(settings), window_frame(0, self._streams.own_window - DEFAULT_WINDOW))
-        if not self._site.join(self):
+        if not self._site.connections.join(self):
             self._end(ErrorCode.ENHANCE_YOUR_CALM, "there are too many connections")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End. Whoever works for this client hears that it is gone."""
         self._is_closing = True
         self._streams.leave()
-        self._site.part(self)
+        self._site.connections.part(self)
         self.live.closed()
 
     def data_received(self, data: bytes) -> None:
@@ -177,12 +178,5 @@ class Connection(asyncio.Protocol):
         outbox, self._outbox = self._outbox, []
         if outbox and not self._transport.is_closing():
             self._transport.write(b"".join(outbox))
-        if self._site.is_stopping:
+        if self._site.connections.is_stopping:
             self._end_if_idle()
-
-
-def _is_local(transport: asyncio.BaseTransport) -> bool:
-    """Say whether a client is on this machine, so that its shared memory may be used."""
-    host = transport.get_extra_info("peername", ("",))[0]
-    own = transport.get_extra_info("sockname", ("",))[0]
-    return host in (own, "::1") or host.startswith(("127.", "::ffff:127."))

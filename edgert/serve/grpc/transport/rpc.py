@@ -9,7 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from edgert.errors import CancelledError, EdgertError
-from edgert.serve.grpc.transport.arriving import ArrivingMessages, Message
+from edgert.serve.grpc.transport.arriving import ArrivingMessages, Compressed, Message
 from edgert.serve.grpc.transport.http2 import Kind, frame_head
 from edgert.serve.grpc.transport.response_heads import begin_frame, done_frame, failed_frame
 from edgert.serve.grpc.transport.status import Code, LateError, code_of
@@ -71,14 +71,14 @@ class Rpc:
             self._end(failed_frame(self.stream, self.failure, str(error), is_first=not self._has_begun))
 
     async def read(self) -> Message | None:
-        """Return the next message; None if there are no more."""
-        while not self.arriving.whole:
+        """Return the next message; None if there are no more. Raises RequestError: it cannot be inflated."""
+        while not len(self.arriving):
             if self.is_all_here:
                 return None
             await self._wait()
-        message = self.arriving.whole.popleft()
+        message = self.arriving.take()
         self._streams.consumed(self)
-        return message
+        return await self._streams.inflated(message) if isinstance(message, Compressed) else message
 
     async def write(self, message: bytes) -> None:
         """Send a message; returns once it has left. Raises CancelledError if the call has ended."""
@@ -95,9 +95,11 @@ class Rpc:
     def leave(self) -> None:
         """The client has gone. Nothing more is sent."""
         self.is_ended = True
+        self.arriving.close()
         self._outbox.clear()
         self._last = None
         self.on_gone()
+        self._forget()
         self.notify()
 
     def cut_off(self) -> None:
@@ -160,8 +162,13 @@ class Rpc:
         if self.is_ended:
             return
         self.is_ended = True
+        self._forget()
         self._last = last
         self.pump()
+
+    def _forget(self) -> None:
+        """Leave nothing to the collector: who works on this call refers to it."""
+        self.on_gone = self.on_stop = _nothing
 
 
 def _nothing() -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from edgert.errors import UnavailableError
+from edgert.serve.bodies import Bodies
+from edgert.serve.connections import Connections
 from edgert.serve.grpc.transport.arriving import Message
 from edgert.serve.grpc.transport.faults import FaultsTo
 from edgert.serve.grpc.transport.hpack import Headers
 from edgert.serve.grpc.transport.rpc import Rpc
 from edgert.serve.options import LimitOptions
 from edgert.stats import Tally
-
-if TYPE_CHECKING:
-    from edgert.serve.grpc.transport.connection import Connection
 
 
 class Method(Protocol):
@@ -83,28 +83,20 @@ class Site:
         find: Callable[[Headers], Method],
         loop: asyncio.AbstractEventLoop,
         counts: Tally,
+        bodies: Bodies,
+        executor: Executor,
     ) -> None:
-        """`find` says what answers a call, from its headers; it raises EdgertError to refuse it."""
+        """`find` says what answers a call, from its headers; it raises EdgertError to refuse it.
+
+        `executor` inflates messages.
+        """
         self.limits = limits
         self.find = find
         self.loop = loop
         self.counts = counts
-        self.connections: set[Connection] = set()
-        self.is_stopping = False
-        self.all_gone = asyncio.Event()
-        self.all_gone.set()
-
-    def join(self, connection: Connection) -> bool:
-        """Take a connection in; False if there are too many."""
-        self.connections.add(connection)
-        self.all_gone.clear()
-        return len(self.connections) <= self.limits.connections
-
-    def part(self, connection: Connection) -> None:
-        """Forget a connection."""
-        self.connections.discard(connection)
-        if not self.connections:
-            self.all_gone.set()
+        self.bodies = bodies
+        self.executor = executor
+        self.connections = Connections(limits, loop)
 
 
 def stopping() -> UnavailableError:

@@ -12,6 +12,7 @@ from edgert.errors import (
     UnknownModelError,
     UnsupportedError,
 )
+from edgert.serve.bodies import FullError, TooLargeError
 
 
 class Code(IntEnum):
@@ -38,16 +39,13 @@ class ForbiddenError(RequestError):
     """What this client may not do."""
 
 
-class TooLargeError(RequestError):
-    """A message is over the limit."""
-
-
 class UnauthenticatedError(RequestError):
     """A client that does not show who it is."""
 
 
 _CODES = (  # the first class that fits
     (UnknownModelError, Code.NOT_FOUND),
+    (FullError, Code.RESOURCE_EXHAUSTED),
     (LateError, Code.DEADLINE_EXCEEDED),
     (UnavailableError, Code.UNAVAILABLE),
     (UnsupportedError, Code.UNIMPLEMENTED),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from edgert.errors import EdgertError, RequestError
-from edgert.serve.grpc.transport.arriving import ArrivingMessages
+from edgert.serve.grpc.transport.arriving import ArrivingMessages, Compressed, Message
 from edgert.serve.grpc.transport.call_head import encoding_of, http_fault, timeout_s
+from edgert.serve.grpc.transport.faults import FaultsTo
 from edgert.serve.grpc.transport.frame_reader import Frame
 from edgert.serve.grpc.transport.hpack import Headers
 from edgert.serve.grpc.transport.http2 import (
@@ -74,6 +76,8 @@ class Streams:
                 raise Http2Error(ErrorCode.PROTOCOL_ERROR, "data for no call")
             return
         rpc, method = known
+        if rpc.is_ended:  # its status waits for the client
+            return
         rpc.received_bytes += read.size
         self.is_progressing |= bool(read.content)
         if rpc.is_all_here or rpc.received_bytes > self.own_window:
@@ -129,15 +133,21 @@ class Streams:
         for rpc, _ in list(self._open.values()):
             rpc.pump()
 
+    def inflated(self, message: Compressed) -> asyncio.Future[Message]:
+        """Return what a message holds, once another thread has found out."""
+        site = self._site
+        return self.loop.run_in_executor(site.executor, message.inflated, site.bodies, self.limit_bytes)
+
     def consumed(self, rpc: Rpc) -> None:
         """Let the client send more, once all that is whole of a call was read."""
-        if rpc.received_bytes >= _CREDIT_BYTES and not rpc.arriving.whole and not rpc.is_all_here:
+        if rpc.received_bytes >= _CREDIT_BYTES and not len(rpc.arriving) and not rpc.is_all_here:
             self.send(window_frame(rpc.stream, rpc.received_bytes))
             rpc.received_bytes = 0
 
     def ended(self, rpc: Rpc) -> None:
         """Forget a call whose last frame is on its way."""
         self.is_progressing = True
+        rpc.arriving.close()
         if self._open.pop(rpc.stream, None) is not None and not rpc.is_all_here:
             self.send(reset_frame(rpc.stream, ErrorCode.NO_ERROR))
         if rpc.failure is not None:
@@ -181,14 +191,17 @@ class Streams:
         if fault:
             self.send(refused_frame(stream, fault))
             return
-        if self._site.is_stopping or len(self._open) >= self._site.limits.requests:
+        site = self._site
+        if site.connections.is_stopping or len(self._open) >= site.limits.requests:
             self.send(reset_frame(stream, ErrorCode.REFUSED_STREAM))
             return
-        rpc = Rpc(self, stream, ArrivingMessages(self.limit_bytes), window_bytes=self._peer_window)
+        rpc = Rpc(
+            self, stream, ArrivingMessages(site.bodies, self.limit_bytes), window_bytes=self._peer_window
+        )
         rpc.is_all_here = is_all_here
         self._open[stream] = (rpc, _NOBODY)
         try:
-            method = self._site.find(headers)
+            method = site.find(headers)
             rpc.arriving.set_encoding(encoding_of(headers))
             rpc.deadline_s = rpc.heard_s + timeout_s(headers)
         except EdgertError as error:
@@ -204,13 +217,28 @@ class Streams:
         rpc.notify()
         if method.is_streaming or rpc.is_ended:
             return
-        if len(rpc.arriving.whole) != 1 or rpc.arriving.is_partial:
+        if len(rpc.arriving) != 1 or rpc.arriving.is_partial:
             rpc.fail(RequestError("a call has to have one message"))
+            return
+        message = rpc.arriving.take()
+        if isinstance(message, Compressed):
+            self._answer_later(rpc, method, message)
         else:
-            method.answer(rpc, rpc.arriving.whole.popleft())
+            method.answer(rpc, message)
+
+    def _answer_later(self, rpc: Rpc, method: Method, message: Compressed) -> None:
+        """Answer once the message is inflated."""
+
+        def answer(inflated: asyncio.Future[Message]) -> None:
+            with FaultsTo(rpc.fail):
+                whole = inflated.result()
+                if not rpc.is_ended:
+                    method.answer(rpc, whole)
+
+        self.inflated(message).add_done_callback(answer)
 
 
-def _nobody(rpc: Rpc, message: bytes | bytearray) -> None:
+def _nobody(rpc: Rpc, message: Message) -> None:
     """Answer nothing: the call was refused."""
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from tritonclient.grpc import InferInput, InferRequestedOutput, service_pb2
 
 from edgert.serve.datatypes import DATATYPE_OF_DTYPE
 
+WAIT_S = 5.0
 SERVICE = "/inference.GRPCInferenceService/"
 
 
@@ -34,3 +37,11 @@ def message(model="identity", array=None, *, name="INPUT0", **fields):
     request.inputs.add(name=name, datatype=DATATYPE_OF_DTYPE[str(array.dtype)], shape=array.shape)
     request.raw_input_contents.append(array.tobytes())
     return request
+
+
+def wait_until(condition):
+    """Wait until a condition holds; it must within seconds."""
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)

@@ -10,7 +10,6 @@ import zlib
 import numpy as np
 import pytest
 
-from edgert.serve.grpc.transport import connection
 from edgert.serve.grpc.transport.connection import Connection
 from edgert.serve.grpc.transport.http2 import (
     ACK,
@@ -163,19 +162,19 @@ def test_a_connection_that_is_lost_cancels_its_calls(address, core):
             framed(b"x" * 20, 1),
             {"grpc_encoding": "gzip"},
             Code.INVALID_ARGUMENT,
-            "a message cannot be inflated: Error -3 while decompressing data: incorrect header check",
+            "what came is no gzip: Error -3 while decompressing data: incorrect header check",
         ),
         (
             framed(zlib.compress(b"x")[:-2], 1),
             {"grpc_encoding": "deflate"},
             Code.INVALID_ARGUMENT,
-            "a message cannot be inflated: it ends too early",
+            "what came is not one whole deflate stream",
         ),
         (
             framed(zlib.compress(bytes(1 << 21)), 1),
             {"grpc_encoding": "deflate"},
             Code.RESOURCE_EXHAUSTED,
-            "Received message larger than max (1048576)",
+            "a request may have 1048576 bytes; more came",
         ),
         (
             struct.pack(">BI", 0, 1 << 31),
@@ -385,23 +384,3 @@ def test_malformed_messages_are_each_answered(address, core):
             statuses.add(client.status()[0])
     assert Code.INTERNAL not in statuses
     assert {Code.INVALID_ARGUMENT, Code.NOT_FOUND} <= statuses
-
-
-@pytest.mark.parametrize(
-    ("peer", "own", "is_local"),
-    [
-        ("127.0.0.1", "127.0.0.1", True),
-        ("127.8.0.1", "0.0.0.0", True),
-        ("::1", "::1", True),
-        ("::ffff:127.0.0.1", "::", True),
-        ("192.0.2.7", "192.0.2.7", True),
-        ("192.0.2.8", "192.0.2.7", False),
-        ("2001:db8::1", "2001:db8::2", False),
-    ],
-)
-def test_who_is_on_this_machine(peer, own, is_local):
-    class Transport:
-        def get_extra_info(self, name, default=None):
-            return {"peername": (peer, 1), "sockname": (own, 2)}[name]
-
-    assert connection._is_local(Transport()) is is_local

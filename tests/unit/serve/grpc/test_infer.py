@@ -162,12 +162,14 @@ def test_a_version_that_is_no_number_is_refused(client, version, words):
     assert words in text
 
 
-def test_a_decoupled_model_needs_a_stream(client):
+@pytest.mark.parametrize(("model", "begun"), [("repeat", 0), ("undeclared", 2)])
+def test_a_decoupled_model_needs_a_stream(client, core, model, begun):
     for count in (0, 2):
-        assert status_of(client, "repeat", [tensor("IN", np.array([count], np.int32))]) == (
+        assert status_of(client, model, [tensor("IN", np.array([count], np.int32))]) == (
             "UNIMPLEMENTED",
             "ModelInfer RPC doesn't support models with decoupled transaction policy",
         )
+    assert len(core.requests) == begun
 
 
 def test_a_client_that_leaves_cancels_its_request(client, core):

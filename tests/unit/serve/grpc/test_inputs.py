@@ -104,8 +104,8 @@ def test_no_elements_are_no_fault(stub, core):
         (raw("FP32", [-1, -1], b"1234"), "input 'INPUT0' has a side below 0: [-1, -1]"),
         (
             raw("BYTES", [1 << 40], b"", model="identity_bytes"),
-            "expected 1099511627776 string elements for inference input 'INPUT0' for model 'identity_bytes', "
-            "got fewer",
+            "inference input 'INPUT0': a BYTES tensor of 1099511627776 elements has at least 4398046511104 "
+            "bytes, 0 came",
         ),
         (
             raw("BYTES", [1], b"\x05\0\0\0ab", model="identity_bytes"),

@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 
+from edgert.serve.bodies import Bodies
 from edgert.serve.http.chunks import ChunkedBody
 from edgert.serve.http.message import RefusedError
 from edgert.serve.http.reader import RequestReader
@@ -19,7 +20,7 @@ CHUNKED = b"POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 def read(data, sizes, *, is_wanted=True, limits=LIMITS):
     """Return (path, body) of the requests in `data`, received in pieces of `sizes`."""
-    reader = RequestReader(limits, memoryview(bytearray(256)))
+    reader = RequestReader(limits, memoryview(bytearray(256)), Bodies())
     found, head = [], None
     sizes = iter(sizes)
     while True:
@@ -79,7 +80,7 @@ def test_unwanted_bodies_are_passed_over():
 
 
 def test_a_long_body_is_received_where_it_stays():
-    reader = RequestReader(LIMITS, memoryview(bytearray(64)))
+    reader = RequestReader(LIMITS, memoryview(bytearray(64)), Bodies())
     for byte in request("POST", "/", bytes(1000))[:-1000]:
         reader.buffer()[:1] = bytes([byte])
         reader.received(1)
@@ -98,7 +99,7 @@ def test_a_long_body_is_received_where_it_stays():
 
 @pytest.mark.parametrize("json_bytes", [0, 1, 61, 64, 200])
 def test_the_first_tensor_of_a_body_stands_at_a_whole_address(json_bytes):
-    reader = RequestReader(LIMITS, memoryview(bytearray(4096)))
+    reader = RequestReader(LIMITS, memoryview(bytearray(4096)), Bodies())
     data = request("POST", "/", bytes(500), Inference_Header_Content_Length=json_bytes)
     reader.buffer()[: len(data)] = data
     reader.received(len(data))
@@ -134,7 +135,7 @@ def test_malformed_chunks_are_refused(chunks):
 
 
 def test_chunks_that_nobody_wants_are_not_kept():
-    chunks = ChunkedBody(100, is_kept=False)
+    chunks = ChunkedBody(100, None)
     assert chunks.feed(b"5\r\nhello\r\n0\r\n\r\nGET") == b"GET"
     assert chunks.is_complete
-    assert chunks.body == b""
+    assert chunks.body is None

@@ -1,0 +1,100 @@
+"""The open connections of one front: how many, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from typing import Protocol
+
+from edgert.errors import ConfigError
+from edgert.serve.options import LimitOptions
+
+_BACKLOG = 512
+_MAX_LOOK_S = 1.0  # how often connections are looked at; oftener where limits are shorter
+_ABORTED_S = 1.0  # until those are gone that were ended at once
+
+
+class OpenConnection(Protocol):
+    """A connection, on the fronts' thread."""
+
+    def expire(self, now_s: float) -> None:
+        """End what has taken too long."""
+
+    def stop(self) -> None:
+        """Close as soon as nothing is under way."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+class Connections:
+    """Only the fronts' own thread calls."""
+
+    def __init__(self, limits: LimitOptions, loop: asyncio.AbstractEventLoop) -> None:
+        self.is_stopping = False
+        self._limits = limits
+        self._loop = loop
+        self._open: set[OpenConnection] = set()
+        self._all_gone = asyncio.Event()
+        self._all_gone.set()
+        self._watch: asyncio.TimerHandle | None = None
+
+    def join(self, connection: OpenConnection) -> bool:
+        """Take a connection in; False if there are too many."""
+        self._open.add(connection)
+        self._all_gone.clear()
+        return len(self._open) <= self._limits.connections
+
+    def part(self, connection: OpenConnection) -> None:
+        """Forget a connection."""
+        self._open.discard(connection)
+        if not self._open:
+            self._all_gone.set()
+
+    def watch(self) -> None:
+        """End what is over its time, now and from time to time."""
+        now_s = self._loop.time()
+        for connection in list(self._open):
+            connection.expire(now_s)
+        limits = self._limits
+        look_s = min(_MAX_LOOK_S, limits.arrive_s / 4, limits.idle_s / 4, limits.answer_s / 4)
+        self._watch = self._loop.call_later(look_s, self.watch)
+
+    async def end(self, timeout_s: float) -> None:
+        """Let what is under way come to its end for at most that long, then close all."""
+        self.is_stopping = True
+        for connection in list(self._open):
+            connection.stop()
+        await self._gone(timeout_s)
+        for connection in list(self._open):
+            connection.abort()
+        await self._gone(_ABORTED_S)
+        if self._watch is not None:
+            self._watch.cancel()
+
+    async def _gone(self, timeout_s: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._all_gone.wait(), timeout_s)
+
+
+async def listen(
+    make: Callable[[], asyncio.BaseProtocol],
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    limits: LimitOptions,
+    *,
+    key: str,
+) -> asyncio.Server:
+    """Let `make` make a protocol of each connection. Raises ConfigError, with `key`."""
+    handshake_s = limits.arrive_s if context else None
+    try:
+        return await asyncio.get_running_loop().create_server(
+            make, host, port, ssl=context, backlog=_BACKLOG, ssl_handshake_timeout=handshake_s
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"{key}: cannot listen on {host}:{port}: {error}. Choose another {key}.port."
+        ) from error

@@ -1,0 +1,1 @@
+"""The figures of the Inference Server's front; see `__main__`."""
