@@ -27,6 +27,8 @@ _KINDS_OF = {
     "format": ("frigate",),
 }
 
+STOP_TIMEOUT_S = 5.0  # for a source to end what it does, when it is stopped
+
 
 class SourceOptions(Options, frozen=True, kw_only=True):
     """One `[sources.NAME]` table."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,27 +93,22 @@ class Tensor:
         return self._array
 
     def to_dlpack(self) -> Any:
-        """Return a DLPack capsule over the same memory."""
-        return self.as_numpy().__dlpack__()
+        """Return a DLPack capsule, over a copy of what is not to be written."""
+        return self.__dlpack__()
+
+    def __dlpack__(self, **options: Any) -> Any:
+        array = self.as_numpy()
+        return (array if array.flags.writeable else array.copy()).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.as_numpy().__dlpack_device__()
 
     @staticmethod
     def from_dlpack(name: str, tensor: Any) -> Tensor:
         """Return a tensor over a DLPack capsule, or over what can make one."""
-        source = tensor if hasattr(tensor, "__dlpack__") else _Capsule(tensor)
+        capsule = SimpleNamespace(__dlpack__=lambda **_: tensor, __dlpack_device__=lambda: (1, 0))
+        source: Any = tensor if hasattr(tensor, "__dlpack__") else capsule
         return Tensor(name, np.from_dlpack(source))
-
-
-class _Capsule:
-    """What NumPy takes for a bare capsule of the host's memory."""
-
-    def __init__(self, capsule: Any) -> None:
-        self._capsule = capsule
-
-    def __dlpack__(self, **_: Any) -> Any:
-        return self._capsule
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return 1, 0
 
 
 class InferenceResponse:

@@ -22,7 +22,7 @@ from edgert.execute.python_model import Caller, Context, Instance, ModelInstance
 from edgert.execute.python_module import ModelCode
 from edgert.execute.python_output import LogWriter, printing_to
 from edgert.execute.python_triton import TritonInstance, stand_in
-from edgert.models.model_config import InstanceGroup, ModelConfig, TensorConfig
+from edgert.models.model_config import InstanceGroup, ModelConfig, SequenceBatching, TensorConfig
 from edgert.models.store import ModelEntry, ModelVersion
 from edgert.models.tensor_spec import TensorSpec
 
@@ -152,8 +152,8 @@ def _context(entry: ModelEntry, version: ModelVersion) -> Context:
         folder=entry.folder,
         version_folder=version.folder,
         parameters=config.parameters,
-        inputs=tuple(_specs(config, "input", config.inputs)),
-        outputs=tuple(_specs(config, "output", config.outputs)),
+        inputs=(*_specs(config, "input", config.inputs), *_hidden_inputs(config)),
+        outputs=(*_specs(config, "output", config.outputs), *_hidden_outputs(config)),
         max_batch_size=config.max_batch_size or 0,
         is_decoupled=config.is_decoupled,
         instance=0,
@@ -175,6 +175,28 @@ def _specs(config: ModelConfig, field: str, tensors: Sequence[TensorConfig]) -> 
                 "in Python"
             )
         yield TensorSpec(tensor.name, tensor.dtype, axis + tensor.engine_dims)
+
+
+def _hidden_inputs(config: ModelConfig) -> Iterator[TensorSpec]:
+    """Yield a sequence's controls and states that are not listed as inputs, as they need not be."""
+    batching = config.sequence_batching or SequenceBatching()
+    axis = (-1,) if config.max_batch_size else ()
+    listed = {tensor.name for tensor in config.inputs}
+    for told in batching.controls:
+        if told.name not in listed:
+            yield TensorSpec(told.name, told.controls[0].dtype, (*axis, 1))
+    for state in batching.states:
+        if state.input_name not in listed:
+            yield TensorSpec(state.input_name, state.dtype, axis + state.dims)
+
+
+def _hidden_outputs(config: ModelConfig) -> Iterator[TensorSpec]:
+    """Yield a sequence's states that are not listed as outputs."""
+    axis = (-1,) if config.max_batch_size else ()
+    listed = {tensor.name for tensor in config.outputs}
+    for state in (config.sequence_batching or SequenceBatching()).states:
+        if state.output_name not in listed:
+            yield TensorSpec(state.output_name, state.dtype, axis + state.dims)
 
 
 def _devices(groups: Sequence[InstanceGroup]) -> list[tuple[str, int]]:

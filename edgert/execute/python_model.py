@@ -115,7 +115,8 @@ class Caller:
         if isinstance(error, SyntaxError) and error.filename:
             return f"{error.filename}:{error.lineno}"
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename).is_relative_to(self._file.parent.parent)]
+        folder = self._file.parent.parent.absolute()  # as Python names its files
+        own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
         return f"{own[-1].filename}:{own[-1].lineno}" if own else str(self._file)
 
 

@@ -77,7 +77,7 @@ class Follower:
         try:
             loaded = self._reloader.reload(model)
         except EdgertError as error:
-            log.error("model %s is not loaded, what was loaded goes on: %s", model, error)  # noqa: TRY400
+            log.debug("model %s stays as it was: %s", model, error)  # whoever loads has said why
             self._watch.failed(model)
         else:
             for name in {model, *loaded}:

@@ -11,7 +11,9 @@ import msgspec
 
 from edgert.errors import ModelError, RequestError
 from edgert.models.config_json import config_from_json
-from edgert.models.store import CONFIG_FILE, ModelEntry, ModelStore, wrong_with
+from edgert.models.store import ModelEntry, ModelStore, wrong_with
+
+_SENT = "the configuration in the request"  # what errors name instead of a file
 
 
 class Override:
@@ -26,7 +28,7 @@ class Override:
     def entry(self, store: ModelStore) -> ModelEntry:
         """Return the model as the client describes it. Raises ModelError."""
         entry = (ModelStore(self._folder) if self._folder else store).entry(self._model)
-        reading = config_from_json(self._config_json, self._model, str(entry.folder / CONFIG_FILE))
+        reading = config_from_json(self._config_json, self._model, _SENT)
         return msgspec.structs.replace(entry, config=reading.config, warnings=reading.warnings)
 
     def remove(self) -> None:

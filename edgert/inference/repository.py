@@ -175,7 +175,7 @@ class Repository:
             states[number] = VersionState("UNAVAILABLE", reason)
         if not states:
             states[0] = VersionState("UNAVAILABLE", reason)
-        log.error("model %s: %s", model, reason)
+        log.error("model %s: %s%s", model, reason, "; what was loaded goes on" if served else "")
 
     def _switch(self, model: str, versions: dict[int, ServedVersion]) -> threading.Thread | None:
         """Let `versions` take the place of what is served; return what ends that. Nothing raises."""

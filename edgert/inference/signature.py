@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
+from functools import cache
+from typing import Any
 
 import msgspec
+import numpy as np
 
 from edgert.errors import RequestError
 from edgert.frames.request import InferRequest
@@ -86,7 +89,7 @@ class Signature:
         return rows
 
     def _check_tensor(self, request: InferRequest, tensor: TensorConfig, array: Array, rows: int) -> None:
-        if not _holds(tensor.dtype, array):
+        if not _is_held(tensor.dtype, array.dtype):
             found = DATATYPE_OF_DTYPE.get(array.dtype.name, array.dtype.name)
             expected = DATATYPE_OF_DTYPE.get(tensor.dtype, tensor.dtype)
             raise RequestError(
@@ -121,8 +124,10 @@ class Signature:
         )
 
 
-def _holds(dtype: str, array: Array) -> bool:
-    name = array.dtype.name
+@cache
+def _is_held(dtype: str, array_dtype: np.dtype[Any]) -> bool:
+    """Say whether arrays of a type hold tensors of `dtype`. NumPy makes the name of a type anew each time."""
+    name = array_dtype.name
     return name == dtype or (dtype == "bfloat16" and name == "uint16")
 
 

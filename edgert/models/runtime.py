@@ -53,7 +53,7 @@ def runtime_of(config: ModelConfig, settings: Document, engine_file: Path | None
     raise ModelError(
         f"{config.file}: neither platform nor backend is given, and {engine_file or 'no engine file'} "
         f"does not tell. Give platform: {_quoted(TENSORRT.platform)} or {_quoted(ONNX.platform)}, "
-        f"or [engine] runtime in {settings.path}"
+        f"backend: {_quoted(PYTHON.backend)}, or [engine] runtime in {settings.path}"
     )
 
 
@@ -90,7 +90,7 @@ def _runtime_of_platform(config: ModelConfig) -> str:
     platform = _BY_PLATFORM.get(config.platform)
     backend = _BY_BACKEND.get(config.backend)
     if config.platform and not platform:
-        raise _unsupported(config, "platform", config.platform, list(_BY_PLATFORM))
+        raise _unsupported(config, "platform", config.platform, [*_BY_PLATFORM, ENSEMBLE])
     if config.backend and not backend:
         raise _unsupported(config, "backend", config.backend, list(_BY_BACKEND))
     if platform and backend and platform is not backend:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgert.control.commands import Commands
 from edgert.control.request import answer_topic
@@ -28,7 +28,6 @@ from edgert.pipeline.overview import Overview, overview_of
 from edgert.pipeline.pipeline import Pipeline
 from edgert.pipeline.progress import Pulse, pulses_of
 from edgert.pipeline.report import ModelReport, Report, SourceReport, copy_reports, memory_report
-from edgert.pipeline.running_source import RunningSource
 from edgert.pipeline.shared_engines import SharedEngines
 from edgert.publish import topics
 from edgert.publish.factory import open_pictures, open_sink, open_tap
@@ -38,6 +37,9 @@ from edgert.publish.picture_tap import PictureTap
 from edgert.publish.session import Received
 from edgert.publish.sink import Announcer, Sink, SinkStats, Tap
 from edgert.stats import CopyCounts, proportional_set_bytes, stage_cpu_s
+
+if TYPE_CHECKING:
+    from edgert.pipeline.running_source import RunningSource
 
 CLOSE_SINKS_S = 5.0
 CLOSE_COMMANDS_S = 1.0
@@ -115,6 +117,8 @@ class Assembly:
 
     def open_sources(self, undo: ExitStack) -> None:
         """Open what can be opened before frames are wanted: a clip is read while models load."""
+        if self._file.options.sources:
+            from edgert.pipeline.running_source import RunningSource  # with OpenCV: 20 MB
         for name, options in self._file.options.sources.items():
             source = RunningSource(
                 name,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgert.capture.capture import Capture
 from edgert.capture.factory import open_source
-from edgert.capture.options import SourceOptions
+from edgert.capture.options import STOP_TIMEOUT_S, SourceOptions
 from edgert.capture.state import SourceState
 from edgert.device.memory import Buffer
 from edgert.errors import BusyError
@@ -22,8 +22,6 @@ from edgert.publish.payload import ResultEncoder
 from edgert.stats import CopyCounts
 
 log = logging.getLogger(__name__)
-
-STOP_TIMEOUT_S = 5.0
 
 
 class RunningSource:

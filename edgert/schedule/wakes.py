@@ -25,4 +25,6 @@ class Wakes:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for a wake; False if the time is up. 0 does not give the interpreter's lock away."""
-        return self._is_quiet.acquire(timeout=-1 if timeout_s is None else timeout_s)
+        return self._is_quiet.acquire(
+            timeout=-1 if timeout_s is None else min(timeout_s, threading.TIMEOUT_MAX)
+        )

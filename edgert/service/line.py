@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from edgert.capture.options import STOP_TIMEOUT_S
 from edgert.capture.state import SourceState
 from edgert.device.opened import DeviceName
 from edgert.errors import DeviceLostError
@@ -21,7 +22,6 @@ from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.model_set import ModelState
 from edgert.pipeline.overview import Overview
 from edgert.pipeline.progress import Pulse
-from edgert.pipeline.running_source import STOP_TIMEOUT_S
 from edgert.service.announcements import Announcements
 
 if TYPE_CHECKING:

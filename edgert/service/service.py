@@ -64,7 +64,8 @@ class Service:
     def run(self) -> ExitCode:
         """Start, serve until stopped or until every source has ended, stop. Raises EdgertError."""
         sys.setswitchinterval(SHORT_TURN_S)
-        return_large_blocks()
+        if self._line.file.options.serve is None:  # requests come in bodies whose memory is best kept
+            return_large_blocks()
         self._check_report_file()
         with ExitStack() as undo:
             self._install_signals(undo)

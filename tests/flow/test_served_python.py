@@ -89,6 +89,23 @@ def test_a_model_of_sequences_is_told_where_they_start_and_whose_each_request_is
         assert [step(served, 2, 5), step(served, 2, 0, end=True)] == [35, 35]  # alone in slot 1
 
 
+@pytest.mark.parametrize("kind", ["direct { }", "oldest { max_candidate_sequences: 4 }"])
+def test_controls_and_states_need_not_be_listed_as_tensors(tmp_path, kind):
+    write_model(
+        tmp_path,
+        SUM.replace('"READY", "ID")}', '"READY", "ID", "OLD")}').replace(
+            '[pb_utils.Tensor("Y", out)]',
+            '[pb_utils.Tensor("Y", out + told["OLD"]), pb_utils.Tensor("NEW", out)]',
+        ),
+    )
+    state = 'state [{ input_name: "OLD" output_name: "NEW" data_type: TYPE_FP32 dims: [1] }]'
+    config(tmp_path, f"sequence_batching {{ {kind} {CONTROLS} {state} }}")
+    with serving(tmp_path) as served:
+        served.load("m")
+        assert [step(served, 1, 1, start=True), step(served, 2, 10, start=True)] == [1, 10]
+        assert [step(served, 2, 20), step(served, 1, 2, end=True)] == [40, 4]
+
+
 def test_an_id_that_the_model_cannot_be_told_is_refused_and_hurts_nobody_else(tmp_path):
     sequence_model(tmp_path)
     with serving(tmp_path) as served:
@@ -111,7 +128,7 @@ def test_states_that_a_model_does_not_give_back_fail_its_requests_and_nothing_el
     with serving(tmp_path) as served:
         served.load("m")
         for _ in range(3):  # more than the lane has buffer sets
-            with pytest.raises(ModelError, match="state output 'NEW'"):
+            with pytest.raises(ModelError, match=r"did not return \['NEW'\]"):
                 step(served, 1, 1, start=True, end=True)
 
 

@@ -164,6 +164,29 @@ def test_grpc_answers_beside_http(site, port):
     assert Running(site, port, rest=f"[serve.grpc]\nport = {other}\n").run(steps) == ExitCode.OK
 
 
+@pytest.mark.parametrize("control", [True, False])
+def test_grpc_has_a_control_of_its_own(site, port, control):
+    grpc = pytest.importorskip("tritonclient.grpc", reason="needs tritonclient[grpc]")
+    add_times(site.store, "a", 2)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        other = free.getsockname()[1]
+
+    def steps(running):
+        running.wait(running.is_ready)
+        assert running.ask("POST", "/v2/repository/models/a/load", {})[0] == 403
+        with grpc.InferenceServerClient(f"127.0.0.1:{other}") as client:
+            if control:
+                client.load_model("a")
+            else:
+                with pytest.raises(Exception, match="model control is off"):
+                    client.load_model("a")
+        assert running.infer("a")[0] == (200 if control else 404)
+
+    rest = f"[serve.grpc]\nport = {other}\ncontrol = {str(control).lower()}\n"
+    assert Running(site, port, 'mode = "explicit"', rest).run(steps) == ExitCode.OK
+
+
 def test_frames_and_requests_of_one_model_share_its_engine_and_are_counted_together(site, port, monkeypatch):
     site.add("mean", store.mean_model())
     loaded = count_loads(monkeypatch)

@@ -31,7 +31,9 @@ class BareLoop:
 
     def __enter__(self) -> BareLoop:
         pipe = subprocess.PIPE
-        self._child = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True)
+        self._child = subprocess.Popen(
+            self._command, stdin=pipe, stdout=pipe, text=True, start_new_session=True
+        )
         self._read()
         return self
 

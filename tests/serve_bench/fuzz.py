@@ -110,4 +110,6 @@ def _row(witness: Witness, answers: dict[str, Counter[str]], times: int) -> Row:
     is_met = not load.failed and load.answers > times // 10 and witness.survived()
     data = {"good": load._asdict(), "grown_mb": witness.grown_mb, "own_faults": own}
     is_met = is_met and witness.grown_mb <= GROWTH_LIMIT_MB
-    return Row(f"{times} malformed requests under traffic", value, "none, 2 MB", is_met, data)
+    return Row(
+        f"{times} malformed requests under traffic", value, f"0, {GROWTH_LIMIT_MB:.0f} MB", is_met, data
+    )

@@ -51,7 +51,9 @@ class Senders:
             json.dump(job, file)
         command = [sys.executable, str(CLIENT), file.name]
         pipe = subprocess.PIPE
-        self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        self._child = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
 
     def result(self, timeout_s: float = END_TIMEOUT_S) -> Load:
         """Tell it to end, unless it does so itself, and wait for what it counted."""

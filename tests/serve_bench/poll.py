@@ -122,4 +122,4 @@ def _row(witness: Witness, count: int, wrong: list[str]) -> Row:
     value = f"{witness.told(load)}; {len(wrong)} wrong {'; '.join(wrong[:2])}".rstrip()
     is_met = not load.failed and not wrong and load.answers > count and witness.survived()
     data = {"good": load._asdict(), "wrong": wrong}
-    return Row(f"poll mode, {count} versions written slowly, under traffic", value, "none", is_met, data)
+    return Row(f"poll mode, {count} versions written slowly, under traffic", value, "0", is_met, data)

@@ -343,11 +343,11 @@ def test_health_and_metrics_tell_what_happened(site):
         assert service.stop() == ExitCode.OK
     expected = {
         ("nv_inference_request_success", "mean", "3"): 5,
-        ("nv_inference_request_failure", "mean", "3"): 0,
+        ("nv_inference_request_failure", "mean", "BACKEND", "3"): 0,
         ("nv_inference_count", "mean", "3"): 5,
         ("nv_inference_exec_count", "mean", "3"): 5,
         ("nv_inference_request_success", "picky", "1"): 1,
-        ("nv_inference_request_failure", "picky", "1"): 2,
+        ("nv_inference_request_failure", "picky", "BACKEND", "1"): 2,
         ("nv_inference_count", "picky", "1"): 1,
         ("nv_inference_exec_count", "picky", "1"): 3,
         ("edgert_frames_captured", "in"): 9,

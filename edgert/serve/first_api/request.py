@@ -22,6 +22,7 @@ from edgert.serve.shared_memory import SharedMemory
 HEADER = "NV-InferRequest"
 FLAG_SEQUENCE_START = 1
 FLAG_SEQUENCE_END = 2
+MAX_AXES = 32  # that all releases of NumPy have
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -90,6 +91,8 @@ class HeaderReader:
     def _shape(self, tensor: Any, known: TensorMetadata, batch_size: int) -> list[int]:
         """Return the shape with the batch axis, where the model has one; without dims it is the model's."""
         own = known.shape[1:] if self._max_batch else known.shape
+        if len(tensor.dims) > MAX_AXES:
+            raise RequestError(f"input '{known.name}' has more than {MAX_AXES} dims")
         sides = list(tensor.dims) or list(own)
         if any(side < 0 for side in sides):
             raise RequestError(

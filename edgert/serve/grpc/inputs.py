@@ -16,6 +16,7 @@ from edgert.serve.grpc.places import shared_span
 from edgert.serve.shared_memory import SharedMemory
 
 MAX_INPUTS = 1024
+MAX_AXES = 32  # that all releases of NumPy have
 Data = memoryview | bytes
 
 
@@ -53,7 +54,7 @@ class InputReader:
                 raise self._problem(f"input '{name}' already exists in request")
             try:
                 arrays[name] = self._array(tensor, name)
-            except ValueError as error:  # more axes than NumPy has, or a side beyond all bounds beside a 0
+            except ValueError as error:  # a side beyond all bounds beside a 0
                 raise self._problem(f"input '{name}' cannot be held: {error}") from None
         if self._next_raw != len(self._raws):
             raise self._problem(
@@ -63,9 +64,7 @@ class InputReader:
         return arrays
 
     def _array(self, tensor: Any, name: str) -> Array:
-        shape, dtype = tuple(tensor.shape), array_dtype(tensor.datatype)
-        if shape and min(shape) < 0:
-            raise self._problem(f"input '{name}' has a side below 0: {list(shape)}")
+        shape, dtype = self._shape(tensor, name), array_dtype(tensor.datatype)
         data = self._data(tensor, name)
         if data is None:
             return self._from_contents(tensor, name, shape, dtype)
@@ -75,6 +74,14 @@ class InputReader:
         self._check_bytes(name, count * dtype.itemsize, len(data))
         array: Array = np.ndarray(shape, dtype, data)
         return array
+
+    def _shape(self, tensor: Any, name: str) -> tuple[int, ...]:
+        if len(tensor.shape) > MAX_AXES:  # the product of millions of sides takes minutes
+            raise self._problem(f"input '{name}' cannot be held: it has more than {MAX_AXES} axes")
+        shape = tuple(tensor.shape)
+        if shape and min(shape) < 0:
+            raise self._problem(f"input '{name}' has a side below 0: {list(shape)}")
+        return shape
 
     def _data(self, tensor: Any, name: str) -> Data | None:
         """Return a tensor's bytes; None if it has typed contents."""

@@ -12,11 +12,15 @@ from edgert.serve.grpc.transport.arriving import Message
 from edgert.serve.grpc.transport.rpc import Rpc
 from edgert.serve.grpc.transport.site import stopping
 
+_PER_TURN = 4  # requests that are begun before others have the loop
+_MOST_WAITING_BYTES = 1 << 22  # of responses; with more no request is begun
+
 
 class InferStream:
     """One call. What goes wrong with a request is a message, not the stream's end.
 
-    A client that sends faster than it is answered waits; one that does not take its responses is cut off.
+    A client that sends faster than it is answered, or than it takes its responses, waits. It is cut off if
+    it does not take what a decoupled model pushes.
     """
 
     def __init__(self, desk: Desk, rpc: Rpc) -> None:
@@ -45,12 +49,22 @@ class InferStream:
                 call.close()
 
     async def _read(self) -> None:
+        begun = 0
         try:
             while (data := await self._rpc.read()) is not None:
                 await self._begin(data)
+                begun += 1
+                if begun % _PER_TURN == 0:
+                    await asyncio.sleep(0)
+                await self._until_taken()
         finally:
             self._is_read = True
             self._has_news.set()
+
+    async def _until_taken(self) -> None:
+        while self._outbox and self._outbox_bytes > _MOST_WAITING_BYTES:
+            self._has_room.clear()
+            await self._has_room.wait()
 
     async def _begin(self, data: Message) -> None:
         while len(self._calls) >= self._most_calls or not self._desk.gate.enter():
@@ -68,13 +82,13 @@ class InferStream:
             self._calls.discard(call)
             self._has_room.set()
         self._post(message)
+        if not is_final and len(self._outbox) > 1 and self._outbox_bytes > self._most_bytes:
+            self._rpc.cut_off()
 
     def _post(self, message: bytes | None) -> None:
         if message is not None:
             self._outbox.append(message)
             self._outbox_bytes += len(message)
-        if len(self._outbox) > 1 and self._outbox_bytes > self._most_bytes:
-            self._rpc.cut_off()
         self._has_news.set()
 
     def _stop(self) -> None:
@@ -88,6 +102,7 @@ class InferStream:
                 message = self._outbox.popleft()
                 await self._rpc.write(message)
                 self._outbox_bytes -= len(message)
+                self._has_room.set()
             if not self._calls:
                 if self._is_read:
                     return

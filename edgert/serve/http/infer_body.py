@@ -12,7 +12,8 @@ from edgert.errors import RequestError
 from edgert.frames.request import SequenceStep
 
 T = TypeVar("T")
-Natural = Annotated[int, msgspec.Meta(ge=0)]
+MAX_TIMEOUT_US = 2**53
+Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Sides = Annotated[list[Natural], msgspec.Meta(max_length=32)]  # what NumPy takes
 
 _EXPECTED = {
@@ -78,8 +79,8 @@ class Settings(msgspec.Struct, frozen=True):
 
     binary_data_output: bool = False
     priority: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] = 0
-    timeout: Natural = 0  # microseconds
-    sequence_id: Natural | str = 0
+    timeout: Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMEOUT_US)] = 0  # microseconds
+    sequence_id: Annotated[int, msgspec.Meta(ge=0)] | str = 0  # 64 bits
     sequence_start: bool = False
     sequence_end: bool = False
 
@@ -97,7 +98,7 @@ def read_json(data: memoryview, kind: type[T]) -> T:
         return _decode(data, kind)
     except msgspec.ValidationError as error:
         raise RequestError(_explain(str(error))) from None
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
         raise RequestError(f"failed to parse the request JSON buffer: {error}") from None
 
 
@@ -109,8 +110,10 @@ def read_settings(parameters: dict[str, Any]) -> tuple[Settings, dict[str, Any]]
         settings = msgspec.convert(parameters, Settings)
     except msgspec.ValidationError as error:
         raise RequestError(_explain(str(error))) from None
+    _check_range("sequence_id", settings.sequence_id, least=0)
     others = {name: value for name, value in parameters.items() if name not in _KNOWN}
     for name, value in others.items():
+        _check_range(name, value)
         if name.startswith("triton_"):
             raise RequestError(
                 "parameter keys starting with 'triton_' are reserved for Triton usage and should not be "
@@ -121,6 +124,11 @@ def read_settings(parameters: dict[str, Any]) -> tuple[Settings, dict[str, Any]]
                 f"parameter '{name}' has invalid type. It should be either 'int', 'bool', or 'string'."
             )
     return settings, others
+
+
+def _check_range(name: str, value: Any, least: int = -(2**63)) -> None:
+    if isinstance(value, int) and not least <= value < 2**64:
+        raise RequestError(f"Unable to parse '{name}': expected a number of at most 64 bits")
 
 
 def explain_data(error: msgspec.ValidationError, datatype: str, name: str) -> RequestError:

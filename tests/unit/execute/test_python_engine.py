@@ -176,6 +176,15 @@ def test_the_place_is_the_innermost_line_of_the_models_own(make, tmp_path):
         runner.run(x=rows(1))
 
 
+def test_the_place_has_its_line_where_the_store_is_named_from_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = write_model(tmp_path, "class Model:\n    def execute(self, inputs): 1 / 0")
+    runner = Runner(place.relative_to(tmp_path))
+    with pytest.raises(ModelError, match=r"m/1/model\.py:2: ZeroDivisionError"):
+        runner.run(x=rows(1))
+    runner.close()
+
+
 @pytest.mark.parametrize("fault", ["sys.exit(3)", "raise KeyboardInterrupt", "raise StopIteration", "1 / 0"])
 def test_no_exception_ends_the_lane(make, fault):
     source = "import sys\nclass Model:\n    def execute(self, inputs):\n"

@@ -376,6 +376,14 @@ def test_bytes_and_str_are_text():
     assert pb_utils.numpy_to_triton_type(np.bytes_) == pb_utils.numpy_to_triton_type(np.str_) == 13
 
 
+def test_inputs_which_are_not_to_be_written_go_by_dlpack_too():
+    given = rows(1, 2)
+    given.flags.writeable = False
+    for source in (Tensor("x", given).to_dlpack(), Tensor("x", given)):
+        np.testing.assert_array_equal(Tensor.from_dlpack("y", source).as_numpy(), rows(1, 2))
+    np.testing.assert_array_equal(np.from_dlpack(Tensor("x", given)), rows(1, 2))
+
+
 def test_tensors_come_and_go_by_dlpack():
     tensor = Tensor.from_dlpack("x", Tensor("x", rows(1, 2)).to_dlpack())
     assert (tensor.name(), tensor.shape(), tensor.triton_dtype(), tensor.is_cpu()) == ("x", [2, 2], 11, True)

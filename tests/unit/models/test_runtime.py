@@ -54,7 +54,8 @@ def test_engine_file_tells_where_nothing_else_does(name, runtime):
 @pytest.mark.parametrize("file", [None, Path("m/1/model.bin"), Path("m/1/model")])
 def test_nothing_that_tells_is_an_error_with_the_remedy(file):
     with pytest.raises(
-        ModelError, match=r'platform: "tensorrt_plan" or "onnxruntime_onnx", or \[engine\] runtime'
+        ModelError,
+        match=r'platform: "tensorrt_plan" or "onnxruntime_onnx", backend: "python", or \[engine\] runtime',
     ):
         runtime_of(ModelConfig(), NOTHING, file)
 

@@ -50,3 +50,9 @@ def test_waits_of_microseconds_after_wakes_always_end():
     thread.join(10.0)
     assert not thread.is_alive()
     assert rounds[0] > 100
+
+
+def test_a_wait_may_be_longer_than_a_lock_knows():
+    wakes = Wakes()
+    wakes.wake()
+    assert wakes.wait(1e11)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import grpc
 import numpy as np
 import pytest
@@ -121,6 +123,13 @@ def test_what_is_wrong_with_an_input_is_said(stub, request_, words):
 def test_a_shape_that_no_array_has_is_refused(stub, shape):
     data = b"" if 0 in shape else b"1234"
     assert refusal(stub, raw("FP32", shape, data)).startswith("input 'INPUT0' cannot be held: ")
+
+
+def test_a_shape_of_millions_of_sides_is_refused_at_once(stub):
+    request = raw("FP32", [(1 << 63) - 1] * 500_000, b"1234")
+    began_s = time.monotonic()
+    assert refusal(stub, request) == "input 'INPUT0' cannot be held: it has more than 32 axes"
+    assert time.monotonic() - began_s < 2.0
 
 
 def test_an_input_may_come_once(stub):

@@ -11,8 +11,10 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from edgert.serve.gate import Gate
+from edgert.serve.grpc.transport.http2 import END_HEADERS, Kind, frame
 from edgert.serve.options import LimitOptions
 from tests.unit.serve.grpc.asking import SERVICE, message, ones, tensor
+from tests.unit.serve.grpc.http2_client import Client, block, framed
 
 WAIT_S = 5.0
 
@@ -197,6 +199,24 @@ def test_a_client_that_takes_nothing_is_cut_off(serve, open_stream, core):
     with pytest.raises(grpc.RpcError) as raised:
         stream.rest()
     assert raised.value.code() is grpc.StatusCode.CANCELLED
+
+
+def test_a_client_that_takes_its_responses_late_waits_and_loses_nothing(serve, open_stream):
+    stream = open_stream(serve(limits=LimitOptions(request_mb=1)))
+    array = np.zeros(200_000, np.float32)
+    stream.send(*(message("identity_fp32", array, id=str(index)) for index in range(30)))
+    time.sleep(0.5)
+    assert [summary_id(response) for response in stream.rest()] == [str(index) for index in range(30)]
+
+
+def test_many_requests_in_one_piece_hold_nobody_up(address, client):
+    with Client(address) as flood:
+        flood.send(Kind.HEADERS, END_HEADERS, 1, block(__path=SERVICE + "ModelStreamInfer"))
+        data = frame(Kind.DATA, 0, 1, framed(b"") * 3000)
+        began_s = time.monotonic()
+        flood.send_bytes(data * 10)
+        assert client.is_server_live()
+        assert time.monotonic() - began_s < 0.5
 
 
 def test_garbage_in_a_stream_is_an_error_message(address):
