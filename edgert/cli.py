@@ -189,10 +189,7 @@ def _check(options: argparse.Namespace) -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:
-        print(
-            f"{options.file}: {len(file.options.sources)} sources, {len(file.model_names)} models: all right"
-        )
-    if not problems:
+        print(f"{options.file}: {file.counted()}: all right")
         return ExitCode.OK
     codes = {exit_code_of(problem) for problem in problems}
     return codes.pop() if len(codes) == 1 else ExitCode.CONFIG

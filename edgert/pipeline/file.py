@@ -241,6 +241,13 @@ class PipelineFile:
                 if entry.config.ensemble is None:
                     yield plan_model(entry, {}, self.document.path).runtime
 
+    def counted(self) -> str:
+        """Return how many sources and models there are, in words."""
+        counts = {"sources": len(self.options.sources), "models": len(self.model_names)}
+        if self.options.serve is not None:
+            counts["served models"] = len(self._served_at_start())
+        return ", ".join(f"{count} {what}" for what, count in counts.items())
+
     def _served_at_start(self) -> Sequence[str]:
         """Return the models that requests use from the start, and frames do not."""
         if self.options.serve is None:
