@@ -28,6 +28,7 @@ class Bodies:
     def __init__(self, limits: LimitOptions | None = None) -> None:
         limits = limits or LimitOptions()
         self.limit_bytes = limits.bodies_mb << 20
+        self.request_limit_bytes = limits.request_mb << 20
         self._json_limit_bytes = limits.json_mb << 20
         self._held_bytes = 0
         self._freed: deque[int] = deque()  # not yet counted: who frees may be the collector, in the midst

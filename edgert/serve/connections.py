@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import weakref
 from collections.abc import Callable
 from typing import Protocol
 
@@ -13,6 +14,8 @@ from edgert.serve.options import LimitOptions
 
 _BACKLOG = 512
 _MAX_LOOK_S = 1.0  # how often connections are looked at; oftener where limits are shorter
+_HANDSHAKE_S = 5.0
+_SPARE = 16  # connections too many that may finish their handshake, to be told so
 _ABORTED_S = 1.0  # until those are gone that were ended at once
 
 
@@ -37,12 +40,25 @@ class Connections:
         self._limits = limits
         self._loop = loop
         self._open: set[OpenConnection] = set()
+        self._arriving: weakref.WeakKeyDictionary[OpenConnection, float] = weakref.WeakKeyDictionary()
         self._all_gone = asyncio.Event()
         self._all_gone.set()
         self._watch: asyncio.TimerHandle | None = None
 
+    def expect(self, connection: OpenConnection) -> bool:
+        """Count a connection before its handshake; False if there are far too many."""
+        now_s = self._loop.time()
+        for other, given_up_s in list(self._arriving.items()):
+            if now_s > given_up_s:  # its handshake has failed, and the collector has not come yet
+                del self._arriving[other]
+        if len(self._open) + len(self._arriving) >= self._limits.connections + _SPARE:
+            return False
+        self._arriving[connection] = now_s + _HANDSHAKE_S
+        return True
+
     def join(self, connection: OpenConnection) -> bool:
         """Take a connection in; False if there are too many."""
+        self._arriving.pop(connection, None)
         self._open.add(connection)
         self._all_gone.clear()
         return len(self._open) <= self._limits.connections
@@ -89,7 +105,7 @@ async def listen(
     key: str,
 ) -> asyncio.Server:
     """Let `make` make a protocol of each connection. Raises ConfigError, with `key`."""
-    handshake_s = limits.arrive_s if context else None
+    handshake_s = min(limits.arrive_s, _HANDSHAKE_S) if context else None
     try:
         return await asyncio.get_running_loop().create_server(
             make, host, port, ssl=context, backlog=_BACKLOG, ssl_handshake_timeout=handshake_s

@@ -15,13 +15,15 @@ import re
 import stat
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 import msgspec
 import numpy as np
 
-from edgert.errors import RequestError, UnknownModelError
+from edgert.errors import RequestError, UnknownModelError, UnsupportedError
+from edgert.serve.bodies import Bodies, TooLargeError
 from edgert.stats import CopyCounts, LiveCount
 
 SHM_FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
@@ -38,6 +40,14 @@ class RegionStatus(msgspec.Struct, frozen=True):
     key: str
     offset: int
     byte_size: int
+
+
+def no_regions() -> UnsupportedError:
+    """Say why a request may not name regions."""
+    return UnsupportedError(
+        "shared memory is off, or its client not on the server's machine; it is for clients there, where "
+        "serve.shared_memory = true in the pipeline file"
+    )
 
 
 class Span:
@@ -66,6 +76,7 @@ class SharedMemory:
 
     def __init__(self, copies: CopyCounts, folder: Path = SHM_FOLDER) -> None:
         """`copies` gets `shared_to_host` and `host_to_shared`."""
+        self.bodies: Bodies | None = None  # counts copies of tensors; None: they are not counted
         self._copies = copies
         self._folder = folder
         self._regions: dict[str, _Region] = {}
@@ -84,7 +95,7 @@ class SharedMemory:
             if len(self._regions) >= MAX_REGIONS:
                 raise RequestError(f"there are {MAX_REGIONS} shared memory regions already")
             status = RegionStatus(name, key, offset, byte_size)
-            self._regions[name] = _Region(status, self._folder, self._copies)
+            self._regions[name] = _Region(status, self._folder, self._copies, self._room)
             self.live.opened()
 
     def unregister(self, name: str = "") -> None:
@@ -118,6 +129,24 @@ class SharedMemory:
         """Return a part of a region to read, as `span` and its `read` do."""
         return self.span(name, offset, size).read()
 
+    def is_copied(self, name: str) -> bool:
+        """Say whether reading a region copies it; False for an unknown name."""
+        with self._lock:
+            region = self._regions.get(name)
+        return region is not None and region.is_copied
+
+    def check_copies(self, size: int) -> None:
+        """See that one request does not copy too much. Raises TooLargeError."""
+        if self.bodies is not None and size > self.bodies.request_limit_bytes:
+            raise TooLargeError(
+                f"a request may copy {self.bodies.request_limit_bytes} bytes of shared memory that others "
+                f"may write; this one has {size}"
+            )
+
+    def _room(self, size: int) -> memoryview:
+        self.check_copies(size)
+        return np.empty(size, np.uint8).data if self.bodies is None else self.bodies.room(size)
+
     def close(self) -> None:
         """Forget all regions."""
         self.unregister()
@@ -126,8 +155,11 @@ class SharedMemory:
 class _Region:
     """An open object. It is closed when nothing refers to it any more, views of it included."""
 
-    def __init__(self, status: RegionStatus, folder: Path, copies: CopyCounts) -> None:
+    def __init__(
+        self, status: RegionStatus, folder: Path, copies: CopyCounts, room: Callable[[int], memoryview]
+    ) -> None:
         self.status = status
+        self._room = room
         self._copies = copies
         self._file = _open_object(status, folder)
         weakref.finalize(self, os.close, self._file)
@@ -135,11 +167,15 @@ class _Region:
         self._check_size()
         self._map = mmap.mmap(self._file, self._end) if _is_ours_alone(self._file) else None
 
+    @property
+    def is_copied(self) -> bool:
+        return self._map is None
+
     def read(self, start: int, size: int) -> memoryview:
         if self._map is not None:
             self._check_size()
             return memoryview(self._map)[start : start + size]
-        data = np.empty(size, np.uint8).data
+        data = self._room(size)
         if os.preadv(self._file, [data], start) != size:
             raise self._too_small()
         self._copies.add("shared_to_host", size)

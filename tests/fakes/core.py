@@ -277,10 +277,10 @@ def _accumulate(core, request) -> Iterator:
         yield {"error": RequestError("inference request to model 'accumulate' must specify a sequence")}, True
         return
     before = 0 if step.is_start else core.sums.get(step.id, 0)
-    core.sums[step.id] = before + int(request.inputs["IN"].sum())
-    yield {"OUT": np.array([[core.sums[step.id]]], np.int32)}, True
+    total = core.sums[step.id] = before + int(request.inputs["IN"].sum())
     if step.is_end:
         del core.sums[step.id]
+    yield {"OUT": np.array([[total]], np.int32)}, True
 
 
 def _models() -> Iterator[FakeModel]:

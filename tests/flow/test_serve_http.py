@@ -545,7 +545,7 @@ class TestControl:
         with ExitStack() as stack:
             loaders = [stack.enter_context(site.client()) for _ in range(6)]
             for loader in loaders:
-                loader.send(b"POST /v2/repository/models/identity/load HTTP/1.1\r\n\r\n")
+                loader.send(b"POST /v2/repository/models/identity/load HTTP/1.1\r\nHost: x\r\n\r\n")
             assert site.ask("GET", "/v2/models/identity/ready").status == 200
             assert site.ask("GET", "/metrics").status == 200
             site.core.may_load.set()

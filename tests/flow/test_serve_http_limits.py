@@ -11,6 +11,7 @@ import ssl
 import struct
 import subprocess
 import threading
+import time
 import weakref
 from collections import Counter
 
@@ -34,6 +35,13 @@ SOON = 0.15  # seconds: a limit that a test waits for
 def site():
     with HttpSite() as site:
         yield site
+
+
+def wait_until(condition):
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 def counts(site):
@@ -177,7 +185,7 @@ class TestBounds:
 
     def test_a_head_too_large(self):
         with HttpSite(limits={"header_kb": 1}) as site, site.client() as client:
-            client.send(b"GET /v2 HTTP/1.1\r\nX: " + b"a" * 1100)
+            client.send(b"GET /v2 HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 1100)
             assert client.answer().status == 431
             assert client.is_closed()
 
@@ -225,9 +233,9 @@ class TestBounds:
     @pytest.mark.parametrize(
         "broken",
         [
-            b"POST /v2/models/identity/infer HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc",
-            b"POST /v2/models/identity/infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
-            b"POST /v2/models/identity/infer HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n",
+            b"POST /v2/models/identity/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc",
+            b"POST /v2/models/identity/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            b"POST /v2/models/identity/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n",
         ],
     )
     def test_a_request_that_breaks_off_leaves_room_for_others(self, broken):
@@ -245,8 +253,8 @@ class TestBounds:
         "begun",
         [
             b"GE",
-            b"GET /v2 HTTP/1.1\r\n",
-            b"POST /v2/models/identity/infer HTTP/1.1\r\nContent-Length: 9\r\n\r\n{",
+            b"GET /v2 HTTP/1.1\r\nHost: x\r\n",
+            b"POST /v2/models/identity/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
         ],
     )
     def test_a_request_that_does_not_arrive_in_time(self, begun):
@@ -362,6 +370,21 @@ class TestTls:
             with site.client(context) as client:
                 assert client.ask("GET", "/v2").status == 200
 
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    def test_connections_count_before_their_handshake(self, certificates):
+        with HttpSite(tls=self.options(certificates), limits={"connections": 1}) as site:
+            silent = [site.client() for _ in range(17)]
+            with site.client() as one_more:
+                assert one_more.is_closed()
+            assert counts(site) == {"too_many_connections": 1}
+            assert len(site.http._site.connections._arriving) == 17
+            for client in silent:
+                client.close()
+            context = ssl.create_default_context(cafile=certificates.ca)
+            wait_until(lambda: gc.collect() >= 0 and not site.http._site.connections._arriving)
+            with site.client(context) as client:
+                assert client.ask("GET", "/v2").status == 200
+
     def test_a_key_with_a_passphrase_is_refused_and_nobody_asked_for_it(self, certificates, tmp_path):
         certificate, key = certificates.server
         locked = tmp_path / "locked.key"
@@ -435,7 +458,7 @@ SEEDS = [
     request("GET", "/v2/models/identity/config"),
     request("POST", "/v2/repository/index", b'{"ready":true}'),
     request("POST", "/v2/systemsharedmemory/region/x/register", b'{"key":"/x","offset":0,"byte_size":1}'),
-    b"POST /v2/models/identity/infer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    request("POST", INFER.format("identity"), Transfer_Encoding="chunked") + b"5\r\nhello\r\n0\r\n\r\n",
     request("POST", INFER.format("identity"), gzip.compress(b"{}"), Content_Encoding="gzip"),
 ]
 

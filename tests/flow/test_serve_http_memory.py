@@ -139,3 +139,19 @@ def test_long_json_is_read_beside_the_loop(monkeypatch):
     with HttpSite() as site:
         assert site.infer("identity_fp32", {"inputs": [tensor]}).status == 200
     assert [name.partition("_")[0] for name in threads] == ["http"]
+
+
+def test_answers_that_nobody_takes_are_counted():
+    big = 7 * MB  # more than the kernel takes of an answer
+    page = {"/big": lambda: (bytes(big), "text/plain")}
+    with HttpSite(limits={"bodies_mb": 16, "json_mb": 1}, pages=page) as site:
+        held = site.gate.bodies
+        with site.client() as one, site.client() as two:
+            one.send(request("GET", "/big"))
+            two.send(request("GET", "/big"))
+            wait_for(lambda: held.held_bytes == 2 * big)
+            assert site.ask("GET", "/big").status == 503
+            assert one.answer().status == 200
+            wait_for(lambda: held.held_bytes == big)
+            assert site.ask("GET", "/big").status == 200
+        wait_for(lambda: held.held_bytes == 0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edgert.errors import RequestError, UnsupportedError
+from edgert.errors import RequestError
 from edgert.frames.request import SequenceStep
 from edgert.frames.result import Array
 from edgert.serve.core import InferenceCore, ModelMetadata, TensorMetadata
@@ -17,7 +17,7 @@ from edgert.serve.first_api.messages import parse_text
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.infer_body import InferBody, InputTensor, TensorParameters
 from edgert.serve.http.inputs import InputReader
-from edgert.serve.shared_memory import SharedMemory
+from edgert.serve.shared_memory import SharedMemory, no_regions
 
 HEADER = "NV-InferRequest"
 FLAG_SEQUENCE_START = 1
@@ -106,9 +106,7 @@ class HeaderReader:
         if not output.HasField("shared_memory"):
             return Wish(is_binary=True, classes=classes)
         if self._regions is None:
-            raise UnsupportedError(
-                "shared memory is off; set serve.shared_memory = true in the pipeline file"
-            )
+            raise no_regions()
         place = output.shared_memory
         span = self._regions.span(place.name, int(place.offset), int(place.byte_size))
         return Wish(is_binary=True, classes=classes, span=span)

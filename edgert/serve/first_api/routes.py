@@ -43,7 +43,7 @@ class FirstApiRoutes:
             Route("GET", "/api/repository/index", told(self.index)),
             control(path="/api/modelcontrol/load/{model}", run=told(self.load)),
             control(path="/api/modelcontrol/unload/{model}", run=told(self.unload)),
-            Route("GET", f"{_MEMORY}/status", told(self.regions)),
+            Route("GET", f"{_MEMORY}/status", told(self.regions), is_local=True),
             region(path=f"{_MEMORY}/register/{{name}}/{place}", run=told(self.register)),
             region(path=f"{_MEMORY}/register/{{name}}//{place}", run=told(self.register)),  # the key has a /
             region(path=f"{_MEMORY}/unregister/{{name}}", run=told(self.unregister)),
@@ -72,7 +72,8 @@ class FirstApiRoutes:
     def infer(self, exchange: Exchange, model: str, version: int = 0) -> None:
         """Begin an inference. Raises RequestError."""
         demand_one_answer(self._core, model, version, DECOUPLED)
-        asked = HeaderReader(self._core, model, version, self._regions).read(exchange)
+        regions = self._regions if exchange.is_local else None
+        asked = HeaderReader(self._core, model, version, regions).read(exchange)
         request = InferRequest(
             model=model,
             version=version,

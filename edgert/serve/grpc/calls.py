@@ -11,11 +11,14 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from edgert.errors import RequestError
+from edgert.serve.bodies import TooLargeError
 from edgert.serve.grpc.transport.arriving import Message
 from edgert.serve.grpc.transport.faults import FaultsTo
 from edgert.serve.grpc.transport.rpc import Rpc
 from edgert.serve.grpc.transport.status import ForbiddenError, forbidden
 from edgert.serve.mailbox import Mailbox
+
+MAX_SHORT_BYTES = 1 << 16  # of a request that is read on the loop
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -43,19 +46,26 @@ class CallAnswerer:
             raise forbidden()
         if call.is_local and not rpc.is_local:
             raise ForbiddenError("shared memory is for clients on the server's machine")
-        request = parse(call.request, message)
         if call.is_slow:
-            self._executor.submit(self._answer_later, call, rpc, request)
+            self._executor.submit(self._answer_later, call, rpc, message)
         else:
-            rpc.reply(call.run(request).SerializeToString())
+            rpc.reply(call.run(parse_short(call.request, message)).SerializeToString())
 
-    def _answer_later(self, call: Call, rpc: Rpc, request: Any) -> None:
+    def _answer_later(self, call: Call, rpc: Rpc, message: Message) -> None:
         """Run on another thread."""
         with FaultsTo(partial(self._mailbox.post, rpc.fail)):
-            self._mailbox.post(rpc.reply, call.run(request).SerializeToString())
+            response = call.run(_parse(call.request, message))
+            self._mailbox.post(rpc.reply, response.SerializeToString())
 
 
-def parse(kind: Any, message: Message) -> Any:
+def parse_short(kind: Any, message: Message) -> Any:
+    """Return the message of a class, on the loop. Raises RequestError, TooLargeError."""
+    if len(message) > MAX_SHORT_BYTES:
+        raise TooLargeError(f"Received message larger than max ({len(message)} vs. {MAX_SHORT_BYTES})")
+    return _parse(kind, message)
+
+
+def _parse(kind: Any, message: Message) -> Any:
     """Return the message of a class. Raises RequestError."""
     try:
         return kind.FromString(bytes(message))

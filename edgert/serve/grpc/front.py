@@ -28,7 +28,8 @@ from edgert.serve.shared_memory import SharedMemory
 from edgert.serve.tls import tls_context
 from edgert.stats import LiveCount, Tally
 
-SLOW_THREADS = 4  # for load, unload, long requests and compressed ones
+SLOW_THREADS = 4  # for long requests and compressed ones
+CONTROL_THREADS = 4  # for load and unload, which may take minutes
 
 
 class GrpcFront:
@@ -58,12 +59,14 @@ class GrpcFront:
         self._server: asyncio.Server | None = None
         self._site: Site
         self._executor: ThreadPoolExecutor
+        self._control: ThreadPoolExecutor
 
     async def start(self) -> str:
         """Listen, and return the address. Raises ConfigError if it cannot be had."""
         loop = asyncio.get_running_loop()
         context = self._tls()
         self._executor = ThreadPoolExecutor(SLOW_THREADS, "grpc")
+        self._control = ThreadPoolExecutor(CONTROL_THREADS, "grpc control")
         self._site = Site(
             self._options.limits,
             self._service(loop).find,
@@ -84,7 +87,7 @@ class GrpcFront:
         self.live.opened()
         self._site.connections.watch()
         host, port = self._server.sockets[0].getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"grpc://[{host}]:{port}" if ":" in host else f"grpc://{host}:{port}"
 
     async def stop(self, timeout_s: float) -> None:
         """Let calls under way be answered for at most that long, then close. Allowed when not started."""
@@ -93,7 +96,8 @@ class GrpcFront:
             return
         server.close()
         await self._site.connections.end(timeout_s)
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._executor, self._control):
+            executor.shutdown(wait=False, cancel_futures=True)
         self.live.closed()
 
     def _tls(self) -> ssl.SSLContext | None:
@@ -107,7 +111,7 @@ class GrpcFront:
         core, regions, is_allowed = self._core, self._regions, self._is_control_allowed
         mailbox = Mailbox(loop)
         extensions = (*SERVER_EXTENSIONS, *(("system_shared_memory",) if regions is not None else ()))
-        answerer = CallAnswerer(self._executor, mailbox, is_control_allowed=is_allowed)
+        answerer = CallAnswerer(self._control, mailbox, is_control_allowed=is_allowed)
         service = Service(self._token)
         service.add_inference(
             Desk(core, regions, self._options.limits, self._gate, self._executor, loop, mailbox)

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgert.errors import UnknownModelError
 from edgert.serve.core import InferenceCore
-from edgert.serve.grpc.calls import parse
+from edgert.serve.grpc.calls import parse_short
 from edgert.serve.grpc.messages import HEALTH_MESSAGES
 from edgert.serve.grpc.schema import ENUMS
 from edgert.serve.grpc.transport.rpc import Rpc
@@ -34,7 +34,7 @@ class HealthCalls:
 
     async def watch(self, rpc: Rpc) -> None:
         """Send the status, and again whenever it has changed, until the client leaves."""
-        service = parse(HEALTH_MESSAGES["HealthCheckRequest"], await rpc.read() or b"").service
+        service = parse_short(HEALTH_MESSAGES["HealthCheckRequest"], await rpc.read() or b"").service
         sent = ""
         while True:
             status = self._status(service)

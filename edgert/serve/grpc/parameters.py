@@ -14,6 +14,7 @@ from edgert.serve.grpc.schema import CHOICE
 EMPTY_FINAL = "triton_enable_empty_final_response"
 FINAL = "triton_final_response"
 _RESERVED = "triton_"
+_MAX_TIMEOUT_US = 1 << 53  # what JSON's numbers hold
 _UINT64_MAX = (1 << 64) - 1
 
 
@@ -80,6 +81,8 @@ def _priority(value: Parameter) -> int:
 def _timeout_us(value: Parameter) -> int:
     if type(value) is not int:
         raise RequestError("invalid value type for 'timeout' parameter, expected int64_param.")
+    if value > _MAX_TIMEOUT_US:
+        raise RequestError(f"invalid value for 'timeout', expected value <= {_MAX_TIMEOUT_US}.")
     return max(value, 0)
 
 

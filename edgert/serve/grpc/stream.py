@@ -52,11 +52,11 @@ class InferStream:
         begun = 0
         try:
             while (data := await self._rpc.read()) is not None:
+                await self._until_taken()
                 await self._begin(data)
                 begun += 1
                 if begun % _PER_TURN == 0:
                     await asyncio.sleep(0)
-                await self._until_taken()
         finally:
             self._is_read = True
             self._has_news.set()

@@ -7,7 +7,8 @@ import re
 from edgert.serve.bodies import GrowingBody
 from edgert.serve.http.message import RefusedError
 
-_MAX_LINE = 1024  # of a chunk's length with its extensions, and of all trailers
+_MAX_LINE = 1024  # of a chunk's length with its extensions, and of a trailer
+_MAX_TRAILERS = 64
 _LENGTH = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
 
 
@@ -23,6 +24,7 @@ class ChunkedBody:
         self._came = 0
         self._is_in_chunk = False
         self._is_in_trailers = False
+        self._trailers = 0
 
     def feed(self, data: bytes) -> bytes:
         """Take what is whole in `data`, and return the rest: what follows the body, or is to come again.
@@ -47,10 +49,16 @@ class ChunkedBody:
         if line is None:
             return 0
         if self._is_in_trailers:
-            self.is_complete = not line
+            self._pass_trailer(line)
         else:
             self._begin_chunk(line)
         return len(line) + 2
+
+    def _pass_trailer(self, line: bytes) -> None:
+        self.is_complete = not line
+        self._trailers += 1
+        if self._trailers > _MAX_TRAILERS:
+            raise RefusedError(431, "too_many_headers", f"a request may have {_MAX_TRAILERS} trailers")
 
     def _content(self, data: bytes, start: int) -> int:
         piece = memoryview(data)[start : start + self._left]

@@ -37,6 +37,8 @@ class Connection(asyncio.BufferedProtocol):
         self._is_in_gate = False  # the request that arrives
         self._exchange: Exchange | None = None  # the one that is answered
         self._is_advancing = False
+        self._is_write_paused = False
+        self._untaken_bytes = 0  # of answers, counted among the bodies
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin. A connection too many is told so and closed."""
@@ -46,10 +48,13 @@ class Connection(asyncio.BufferedProtocol):
         self._enter("idle")
         if not self._site.connections.join(self):
             self._refuse(RefusedError(503, "too_many_connections", "there are too many connections"))
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End. Whoever works for this client hears that it is gone."""
         self._leave_gate()
+        self._is_write_paused = False
+        self._free_answers()
         if self._exchange is not None:
             self._site.counts.add("disconnected")
             self._abandon()
@@ -75,11 +80,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """Begin nothing more until the client has taken its answers."""
+        self._is_write_paused = True
         if self._phase == "idle":
             self._enter("taking")
 
     def resume_writing(self) -> None:
         """Go on."""
+        self._is_write_paused = False
+        self._free_answers()
         if self._phase == "taking":
             self._go_on()
 
@@ -160,7 +168,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _pass_over(self, head: Head, error: EdgertError) -> None:
         """Answer a request whose body nobody wants. Raises RefusedError if that is too long to come."""
-        if head.awaits_continue:  # its body may come or not: nothing after it can be told apart
+        is_stranger = isinstance(error, RefusedError) and error.code == 401 and head.body_bytes != 0
+        if is_stranger or head.awaits_continue:  # a body may come or not: nothing after it can be told apart
             self._count(error)
             self._answer_last(error_answer(error))
             return
@@ -172,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
         self._head = None
         is_last = self._site.connections.is_stopping or not head.is_kept_alive
         exchange = Exchange(
-            head, body, self._finish, self._site, is_last=is_last, is_in_gate=self._is_in_gate
+            head, body, self._finish, self._site, self._peer, is_last=is_last, is_in_gate=self._is_in_gate
         )
         self._is_in_gate = False  # now the exchange is
         self._exchange = exchange
@@ -185,10 +194,16 @@ class Connection(asyncio.BufferedProtocol):
     def _finish(self, exchange: Exchange, data: bytes) -> None:
         if exchange.is_in_gate:
             self._site.gate.leave()
-        if exchange is not self._exchange:  # nobody waits for it any more
-            return
-        self._exchange = None
-        self._send(data, is_last=exchange.is_last)
+        self._untaken_bytes += exchange.held_bytes
+        if exchange is self._exchange:  # else nobody waits for it any more
+            self._exchange = None
+            self._send(data, is_last=exchange.is_last)
+        if not self._is_write_paused:
+            self._free_answers()
+
+    def _free_answers(self) -> None:
+        self._site.gate.bodies.free(self._untaken_bytes)
+        self._untaken_bytes = 0
 
     def _answer(self, answer: Answer) -> None:
         self._send(encode_answer(answer, connection="close"), is_last=True)
@@ -231,7 +246,7 @@ class Connection(asyncio.BufferedProtocol):
     def _abandon(self) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.on_gone()
+            exchange.leave()
 
     def _count(self, error: EdgertError) -> None:
         self._site.counts.add(refusal_of(error) or error.status)

@@ -6,7 +6,7 @@ import functools
 import logging
 from collections.abc import Callable
 
-from edgert.errors import EdgertError
+from edgert.errors import CancelledError, EdgertError
 from edgert.serve.bodies import GrowingBody
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.message import RefusedError, refusal_of
@@ -67,6 +67,8 @@ def _run_to_the_end(job: Job, exchange: Exchange, site: Site) -> None:
 
 def _run(call: Callable[[], Later | None], exchange: Exchange, site: Site) -> Later | None:
     try:
+        if exchange.is_gone:
+            raise CancelledError("the client is gone")
         return call()
     except EdgertError as error:
         if refusal := refusal_of(error):

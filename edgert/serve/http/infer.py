@@ -16,13 +16,14 @@ from edgert.serve.http.inputs import InputReader
 from edgert.serve.http.message import BINARY, Answer, RefusedError, error_answer
 from edgert.serve.http.router import Route, Router
 from edgert.serve.http.site import Later
-from edgert.serve.shared_memory import SharedMemory
+from edgert.serve.shared_memory import SharedMemory, no_regions
 from edgert.serve.transaction import demand_one_answer
 
 log = logging.getLogger(__name__)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 LONG_TEXT_BYTES = 1 << 15
+LONG_COPY_BYTES = 1 << 20  # of shared memory
 _DECOUPLED = "HTTP end point doesn't support models with decoupled transaction policy"
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
 
@@ -46,7 +47,7 @@ class InferRoutes:
         """Begin an inference, or return what begins it. Raises RequestError."""
         demand_one_answer(self._core, model, version, _DECOUPLED)
         json_bytes = _json_bytes(exchange)
-        reader = InputReader(self._core, model, version, self._regions)
+        reader = InputReader(self._core, model, version, self._regions_for(exchange))
         if not json_bytes:
             body = InferBody(inputs=[], parameters={"binary_data_output": True})
             inputs = reader.read_raw(_raw(exchange.body), exchange.hold_json)
@@ -59,7 +60,7 @@ class InferRoutes:
             inputs = reader.read(body, exchange.body[json_bytes:], exchange.hold_json)
             self._core.infer(self._request(exchange, model, version, body, inputs))
 
-        if _has_long_texts(body):
+        if _has_long_texts(body) or reader.copied_bytes(body) > LONG_COPY_BYTES:
             return begin
         begin()
         return None
@@ -69,7 +70,8 @@ class InferRoutes:
     ) -> InferRequest:
         settings, others = read_settings(body.parameters)
         otherwise = Wish(is_binary=settings.binary_data_output)
-        wishes = {output.name: self._wish(output, otherwise) for output in body.outputs}
+        regions = self._regions_for(exchange)
+        wishes = {output.name: self._wish(output, otherwise, regions) for output in body.outputs}
         request = InferRequest(
             model=model,
             version=version,
@@ -86,16 +88,18 @@ class InferRoutes:
         exchange.on_gone = functools.partial(_cancel, request)
         return request
 
-    def _wish(self, output: OutputTensor, otherwise: Wish) -> Wish:
+    def _regions_for(self, exchange: Exchange) -> SharedMemory | None:
+        return self._regions if exchange.is_local else None
+
+    @staticmethod
+    def _wish(output: OutputTensor, otherwise: Wish, regions: SharedMemory | None) -> Wish:
         wanted = output.parameters
         is_binary = otherwise.is_binary if wanted.binary_data is None else wanted.binary_data
         if wanted.shared_memory_region is None:
             return Wish(is_binary, wanted.classification)
-        if self._regions is None:
-            raise UnsupportedError(
-                "shared memory is off; set serve.shared_memory = true in the pipeline file"
-            )
-        span = self._regions.span(
+        if regions is None:
+            raise no_regions()
+        span = regions.span(
             wanted.shared_memory_region, wanted.shared_memory_offset, wanted.shared_memory_byte_size
         )
         return Wish(is_binary, wanted.classification, span)

@@ -26,6 +26,7 @@ _EXPECTED = {
 }
 _WRONG_TYPE = re.compile(r"Expected `([a-z]+)[^`]*`(.*)")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
 
 
@@ -149,10 +150,13 @@ def _decode(data: memoryview, kind: type[T]) -> T:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        text = bytes(data)
-        if b"NaN" not in text and b"Infinity" not in text:
+        text = bytes(data).decode()
+        if "NaN" not in text and "Infinity" not in text:
             raise
-        return msgspec.convert(json.loads(text), kind)  # what msgspec holds JSON to leaves them out
+        tree = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(tree, ensure_ascii=False).encode()  # raises ValueError for half a character
+        return msgspec.convert(tree, kind)  # what msgspec holds JSON to leaves them out
 
 
 def _explain(text: str) -> str:

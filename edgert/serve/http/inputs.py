@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from edgert.errors import RequestError, UnsupportedError
+from edgert.errors import RequestError
 from edgert.frames.result import Array
 from edgert.serve.core import InferenceCore, TensorMetadata
 from edgert.serve.datatypes import array_dtype, unpack_texts
 from edgert.serve.http.infer_body import InferBody, InputTensor, explain_data
-from edgert.serve.shared_memory import SharedMemory
+from edgert.serve.shared_memory import SharedMemory, no_regions
 
 _INTEGERS = {"INT8": 8, "INT16": 16, "INT32": 32, "INT64": 64}
 _NATURALS = {"UINT8": 8, "UINT16": 16, "UINT32": 32}
@@ -39,7 +39,7 @@ class InputReader:
     """Reads the inputs of one request."""
 
     def __init__(self, core: InferenceCore, model: str, version: int, regions: SharedMemory | None) -> None:
-        """`regions` is None where shared memory is off."""
+        """`regions` is None where shared memory is off or the client elsewhere."""
         self._core = core
         self._model = model
         self._version = version
@@ -50,6 +50,7 @@ class InputReader:
 
         `hold_texts` counts the bytes of texts before they are read. Raises RequestError.
         """
+        self._check_shared(body)
         arrays: dict[str, Array] = {}
         start = 0
         for tensor in body.inputs:
@@ -63,6 +64,18 @@ class InputReader:
         if start != len(binary):
             raise RequestError(f"unexpected additional input data for model '{self._model}'")
         return arrays
+
+    def copied_bytes(self, body: InferBody) -> int:
+        """Return how much has to be copied out of shared memory."""
+        regions = self._regions
+        if regions is None:
+            return 0
+        places = [tensor.parameters for tensor in body.inputs]
+        return sum(
+            place.shared_memory_byte_size
+            for place in places
+            if place.shared_memory_region is not None and regions.is_copied(place.shared_memory_region)
+        )
 
     def read_raw(self, binary: memoryview, hold_texts: Hold) -> dict[str, Array]:
         """Return a body without JSON as the model's only input, a batch of one. Raises RequestError."""
@@ -93,11 +106,20 @@ class InputReader:
             binary = self._shared(parameters.shared_memory_region, tensor)
         return self._from_bytes(tensor, binary, hold_texts)
 
+    def _check_shared(self, body: InferBody) -> None:
+        """See that what will be copied has a use, and is not too much."""
+        copied = self.copied_bytes(body)
+        if not copied or self._regions is None:
+            return
+        self._regions.check_copies(copied)
+        known = {tensor.name for tensor in self._core.model_metadata(self._model, self._version).inputs}
+        for tensor in body.inputs:
+            if tensor.name not in known:
+                raise RequestError(f"unexpected inference input '{tensor.name}' for model '{self._model}'")
+
     def _shared(self, region: str, tensor: InputTensor) -> memoryview:
         if self._regions is None:
-            raise UnsupportedError(
-                "shared memory is off; set serve.shared_memory = true in the pipeline file"
-            )
+            raise no_regions()
         parameters = tensor.parameters
         return self._regions.view(region, parameters.shared_memory_offset, parameters.shared_memory_byte_size)
 

@@ -67,6 +67,11 @@ class Answer(msgspec.Struct, frozen=True):
     content_type: str = JSON
     headers: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def body_bytes(self) -> int:
+        """How long the body is."""
+        return sum(piece.nbytes if isinstance(piece, memoryview) else len(piece) for piece in self.body)
+
 
 def json_answer(value: object, status: int = 200) -> Answer:
     """Return `value` as JSON."""
@@ -99,7 +104,7 @@ def encode_answer(answer: Answer, *, connection: str = "", is_head: bool = False
 
     `connection` is that header's value; empty: there is none.
     """
-    size = sum(piece.nbytes if isinstance(piece, memoryview) else len(piece) for piece in answer.body)
+    size = answer.body_bytes
     lines = [f"HTTP/1.1 {answer.status} {_PHRASES[answer.status]}\r\nContent-Type: {answer.content_type}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in answer.headers]
     if connection:

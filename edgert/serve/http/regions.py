@@ -32,8 +32,8 @@ class RegionRoutes:
         """Make the paths known."""
         region = _SYSTEM + "/region/{name}"
         router.add(
-            Route("GET", f"{_SYSTEM}/status", self.status),
-            Route("GET", f"{region}/status", self.status),
+            Route("GET", f"{_SYSTEM}/status", self.status, is_local=True),
+            Route("GET", f"{region}/status", self.status, is_local=True),
             Route("POST", f"{_SYSTEM}/register", self.register, is_local=True),
             Route("POST", f"{region}/register", self.register, is_local=True),
             Route("POST", f"{_SYSTEM}/unregister", self.unregister, is_local=True),

@@ -27,6 +27,7 @@ def parse_head(data: bytes, limits: LimitOptions) -> Head:
         raise RefusedError(400, "malformed", "malformed request: expected a head of HTTP/1.1 or 1.0")
     if len(seen.fields) > limits.headers:
         raise RefusedError(431, "too_many_headers", f"a request may have {limits.headers} headers")
+    _check_fields([name.lower() for name, _ in seen.fields], version)
     headers = {name.lower(): value for name, value in seen.fields}
     path, query = _target(seen.url)
     return Head(
@@ -68,6 +69,18 @@ class _Seen:
     def on_headers_complete(self) -> None:
         self.is_complete = True
         self.is_kept_alive = self.parser.should_keep_alive()  # later it would speak of the next request
+
+
+def _check_fields(names: list[bytes], version: str) -> None:
+    """See that what says where a request ends, where it goes and whose it is says so once."""
+    if names.count(b"authorization") > 1:
+        raise RefusedError(401, "unauthorized", "expected one header Authorization")
+    if names.count(b"host") > 1 or (version == "1.1" and b"host" not in names):
+        raise RefusedError(400, "malformed", "malformed request: expected one header Host")
+    if names.count(b"transfer-encoding") > (version == "1.1"):
+        raise RefusedError(
+            400, "malformed", "malformed request: expected one Transfer-Encoding, and that of HTTP/1.1"
+        )
 
 
 def _target(url: bytes) -> tuple[str, str]:

@@ -59,6 +59,8 @@ class HttpFront:
         self._options = options
         self._gate = gate or Gate(options.limits.requests, Bodies(options.limits))
         self._door = Door(self.router, token, is_control_allowed=control_allowed)
+        if regions is not None:
+            regions.bodies = self._gate.bodies
         self._server: asyncio.Server | None = None
         self._site: Site
         self._executors: dict[Where, ThreadPoolExecutor] = {}
@@ -81,9 +83,7 @@ class HttpFront:
             loop=loop,
             counts=self.counts,
         )
-        self._server = await listen(
-            lambda: Connection(self._site), *self._address, context, self._options.limits, key="http"
-        )
+        self._server = await listen(self._accept, *self._address, context, self._options.limits, key="http")
         self.live.opened()
         self._site.connections.watch()
         host, port = self._address[0], self._server.sockets[0].getsockname()[1]
@@ -99,6 +99,13 @@ class HttpFront:
         for executor in self._executors.values():
             executor.shutdown(wait=False, cancel_futures=True)
         self.live.closed()
+
+    def _accept(self) -> Connection:
+        connection = Connection(self._site)
+        if self._options.tls and not self._site.connections.expect(connection):
+            self.counts.add("too_many_connections")
+            raise ConnectionRefusedError  # asyncio drops the socket
+        return connection
 
     def _add_routes(self, core: InferenceCore, regions: SharedMemory | None) -> None:
         DescribeRoutes(core, has_shared_memory=regions is not None).add_to(self.router)

@@ -24,7 +24,7 @@ from edgert.serve.grpc.transport.http2 import (
     window_frame,
 )
 from edgert.serve.grpc.transport.site import Site
-from edgert.serve.grpc.transport.streams import Streams
+from edgert.serve.grpc.transport.streams import FIRST_WINDOW, Streams
 from edgert.stats import LiveCount
 
 _MAX_IDLE_FRAMES = 10_000  # in a row, that bring no call forward
@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
         self.live.opened()
         settings = {
             Setting.MAX_CONCURRENT_STREAMS: self._site.limits.requests,
-            Setting.INITIAL_WINDOW_SIZE: self._streams.own_window,
+            Setting.INITIAL_WINDOW_SIZE: FIRST_WINDOW,
             Setting.MAX_HEADER_LIST_SIZE: self._site.limits.header_kb << 10,
         }
         self._send(settings_frame(settings), window_frame(0, self._streams.own_window - DEFAULT_WINDOW))
@@ -139,10 +139,8 @@ class Connection(asyncio.Protocol):
         elif kind == Kind.RST_STREAM:
             self._streams.take_reset(read.stream)
         elif kind == Kind.SETTINGS and not read.flags & ACK:
-            for setting, value in read_settings(content):
-                self._streams.take_setting(setting, value)
             self._send(frame(Kind.SETTINGS, ACK, 0))
-            self._streams.pump()
+            self._streams.take_settings(read_settings(content))
         elif kind == Kind.PING and not read.flags & ACK:
             if len(content) != len(_PING):
                 raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "a PING has the wrong length")

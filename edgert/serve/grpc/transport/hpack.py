@@ -12,12 +12,13 @@ TABLE_BYTES = 4096  # of the dynamic table, at most
 _ENTRY_BYTES = 32  # that an entry counts beside its text
 _MAX_NUMBER_BYTES = 5
 _MAX_REMEMBERED = 64
+_MAX_REMEMBERED_BYTES = 256  # of a block
 _STATIC = len(STATIC_TABLE)
 Headers = dict[bytes, bytes]
 
 
 class HeaderDecoder:
-    """The state of one connection. Blocks that only refer to the table are remembered with their meaning."""
+    """The state of one connection. Short blocks that do not change the table are remembered."""
 
     def __init__(self, max_bytes: int, max_headers: int) -> None:
         """Limits of one block when it is read."""
@@ -42,7 +43,7 @@ class HeaderDecoder:
         headers = self._read(block)
         if self._is_changed or len(self._remembered) >= _MAX_REMEMBERED:
             self._remembered.clear()
-        if not self._is_changed:
+        if not self._is_changed and len(block) <= _MAX_REMEMBERED_BYTES:
             self._remembered[block] = headers
         return headers
 

@@ -31,6 +31,7 @@ class Rpc:
         self.arriving = arriving
         self.window_bytes = window_bytes
         self.received_bytes = 0  # that the client has not been allowed again
+        self.allowed_bytes = 0  # of them, at most
         self.is_all_here = False  # the client sends no more
         self.is_ended = False
         self.failure: Code | None = None
@@ -77,6 +78,8 @@ class Rpc:
                 return None
             await self._wait()
         message = self.arriving.take()
+        if not len(self.arriving):
+            self.heard_s = self._streams.loop.time()
         self._streams.consumed(self)
         return await self._streams.inflated(message) if isinstance(message, Compressed) else message
 

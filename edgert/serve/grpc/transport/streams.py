@@ -27,6 +27,7 @@ from edgert.serve.grpc.transport.rpc import Rpc
 from edgert.serve.grpc.transport.site import Method, Site, UnaryMethod
 
 _SLACK_BYTES = 1 << 16  # that a window is larger than the largest message
+FIRST_WINDOW = 1 << 20  # of each call; what has one message gets room for the largest later
 _CREDIT_BYTES = 1 << 15  # a client is allowed more once it has used that much
 _LEAST_FRAME_BYTES, _MOST_FRAME_BYTES = 1 << 14, (1 << 24) - 1
 
@@ -80,7 +81,7 @@ class Streams:
             return
         rpc.received_bytes += read.size
         self.is_progressing |= bool(read.content)
-        if rpc.is_all_here or rpc.received_bytes > self.own_window:
+        if rpc.is_all_here or rpc.received_bytes > rpc.allowed_bytes:
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "more data than was allowed")
         if not rpc.arriving.is_partial:
             rpc.heard_s = self.loop.time()
@@ -94,6 +95,9 @@ class Streams:
             self._end_of_messages(rpc, method)
         elif method.is_streaming:
             rpc.notify()
+            self.consumed(rpc)
+        elif rpc.received_bytes > FIRST_WINDOW // 2:
+            self._widen(rpc)
 
     def take_reset(self, stream: int) -> None:
         """A client wants no answer any more."""
@@ -103,6 +107,7 @@ class Streams:
 
     def take_window(self, stream: int, more_bytes: int) -> None:
         """Send more. Raises Http2Error."""
+        was_shut = self.window_bytes <= 0
         if not stream:
             self.window_bytes += more_bytes
         known = self._open.get(stream)
@@ -111,20 +116,24 @@ class Streams:
         window_bytes = known[0].window_bytes if known is not None else self.window_bytes
         if not more_bytes or window_bytes > MAX_WINDOW:
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large, or grows by nothing")
-        self.pump()
+        if known is not None:
+            known[0].pump()
+        elif not stream and was_shut:
+            self.pump()
 
-    def take_setting(self, setting: int, value: int) -> None:
+    def take_settings(self, settings: list[tuple[int, int]]) -> None:
         """Heed what the client announces. Raises Http2Error."""
-        if setting == Setting.INITIAL_WINDOW_SIZE:
-            if value > MAX_WINDOW:
-                raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
-            for rpc, _ in self._open.values():
-                rpc.window_bytes += value - self._peer_window
-            self._peer_window = value
-        elif setting == Setting.MAX_FRAME_SIZE:
-            if not _LEAST_FRAME_BYTES <= value <= _MOST_FRAME_BYTES:
-                raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a frame's limit is out of range")
-            self.max_frame_bytes = value
+        window_bytes = self._peer_window
+        for setting, value in settings:
+            if setting == Setting.INITIAL_WINDOW_SIZE:
+                if value > MAX_WINDOW:
+                    raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
+                window_bytes = value
+            elif setting == Setting.MAX_FRAME_SIZE:
+                if not _LEAST_FRAME_BYTES <= value <= _MOST_FRAME_BYTES:
+                    raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a frame's limit is out of range")
+                self.max_frame_bytes = value
+        self._change_windows(window_bytes - self._peer_window)
 
     # From the server.
 
@@ -173,11 +182,21 @@ class Streams:
         """End the calls that take too long, in arriving, in being answered or in taking the answer."""
         arrive_s = self._site.limits.arrive_s
         for rpc, method in list(self._open.values()):
-            is_arriving = not rpc.is_all_here and (not method.is_streaming or rpc.arriving.is_partial)
+            is_awaited = rpc.arriving.is_partial and not len(rpc.arriving)
+            is_arriving = not rpc.is_all_here and (is_awaited or not method.is_streaming)
             if rpc.is_blocked(now_s, arrive_s):
                 self.cut_off(rpc)
             elif now_s > rpc.deadline_s or (is_arriving and now_s - rpc.heard_s > arrive_s):
                 rpc.expire()
+
+    def _change_windows(self, more_bytes: int) -> None:
+        """Let more or less be sent in each call, those to come too."""
+        if more_bytes:
+            self._peer_window += more_bytes
+            for rpc, _ in self._open.values():
+                rpc.window_bytes += more_bytes
+        if more_bytes > 0:
+            self.pump()
 
     def _credit(self, size: int) -> None:
         """Let the client send more, over all calls: each has its own window too."""
@@ -185,6 +204,12 @@ class Streams:
         if self._received_bytes >= _CREDIT_BYTES:
             self.send(window_frame(0, self._received_bytes))
             self._received_bytes = 0
+
+    def _widen(self, rpc: Rpc) -> None:
+        """Let a call's one message come whole."""
+        if rpc.allowed_bytes < self.own_window:
+            self.send(window_frame(rpc.stream, self.own_window - rpc.allowed_bytes))
+            rpc.allowed_bytes = self.own_window
 
     def _begin(self, stream: int, headers: Headers, *, is_all_here: bool) -> None:
         fault = http_fault(headers)
@@ -198,7 +223,7 @@ class Streams:
         rpc = Rpc(
             self, stream, ArrivingMessages(site.bodies, self.limit_bytes), window_bytes=self._peer_window
         )
-        rpc.is_all_here = is_all_here
+        rpc.is_all_here, rpc.allowed_bytes = is_all_here, FIRST_WINDOW
         self._open[stream] = (rpc, _NOBODY)
         try:
             method = site.find(headers)

@@ -51,7 +51,9 @@ def serve(core, regions):
 
             front = Front(make)
             stack.callback(front.close, 1.0)
-            return front.open()[0]
+            scheme, address = front.open()[0].split("://")
+            assert scheme == "grpc"
+            return address
 
         yield start
 

@@ -22,6 +22,7 @@ from edgert.serve.grpc.transport.http2 import (
     Kind,
     frame,
 )
+from edgert.serve.grpc.transport.rpc import Rpc
 from edgert.serve.grpc.transport.status import Code
 from edgert.serve.options import LimitOptions
 from tests.unit.serve.grpc.asking import message, ones, tensor
@@ -107,6 +108,26 @@ def test_a_response_waits_for_the_connections_window(address):
             )
         client.send(Kind.WINDOW_UPDATE, 0, 0, NUMBER.pack(1 << 20))
         assert client.status() == (Code.OK, "")
+
+
+def test_a_window_of_one_call_looks_at_no_other(address, core, monkeypatch):
+    pumped = []
+    pump = Rpc.pump
+    monkeypatch.setattr(Rpc, "pump", lambda rpc: (pumped.append(rpc.stream), pump(rpc)))
+    with Client(address) as client:
+        for stream in (1, 3):
+            client.call(stream, framed(message("slow").SerializeToString()))
+        assert waited_for(lambda: len(core.requests) == 2)
+        pumped.clear()
+        for stream in (0, 1, 99):
+            client.send(Kind.WINDOW_UPDATE, 0, stream, NUMBER.pack(1))
+        client.send(Kind.SETTINGS, 0, 0, setting(5, 20_000))
+        client.send(Kind.PING, 0, 0, b"12345678")
+        while client.read()[1:] != (ACK, 0, b"12345678"):
+            pass
+        assert pumped == [1]
+    core.finish()
+    core.finish()
 
 
 def test_a_client_may_send_more_than_its_windows_in_one_call(address):

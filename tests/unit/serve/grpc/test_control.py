@@ -140,6 +140,26 @@ def test_a_load_holds_up_nobody(client, core):
     assert core.changes == [("load", "identity", None, None)]
 
 
+def test_many_loads_leave_room_for_long_requests(client, core):
+    core.may_load.clear()
+    loads = [threading.Thread(target=client.load_model, args=("identity",)) for _ in range(6)]
+    for load in loads:
+        load.start()
+    try:
+        texts = np.full(100_000, b"text", np.object_)
+        found = client.infer("identity_bytes", [tensor("INPUT0", texts, "BYTES")], client_timeout=5.0)
+        assert found.as_numpy("OUTPUT0").shape == texts.shape
+    finally:
+        core.may_load.set()
+        for load in loads:
+            load.join()
+
+
+def test_a_long_request_that_no_model_is_run_for_is_refused(client):
+    assert refusal(client.get_model_metadata, "m" * 70_000)[0] == "RESOURCE_EXHAUSTED"
+    assert refusal(client.load_model, "m" * 70_000)[0] == "NOT_FOUND"
+
+
 def test_what_cannot_be_loaded_is_an_error(client, core):
     assert refusal(client.load_model, "nope")[0] == "NOT_FOUND"
     core.load_failure = ModelError("the plan is for another device")

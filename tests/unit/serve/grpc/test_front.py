@@ -56,15 +56,15 @@ def test_it_listens_on_ipv6_too(core):
     except ConfigError:
         pytest.skip("this machine has no IPv6")
     try:
-        assert address.startswith("[::1]:")
-        with grpc.insecure_channel(address) as channel:
+        assert address.startswith("grpc://[::1]:")
+        with grpc.insecure_channel(address.removeprefix("grpc://")) as channel:
             channel.unary_unary(SERVICE + "ModelInfer")(message().SerializeToString(), timeout=WAIT_S)
     finally:
         front.close()
 
 
 def test_what_is_under_way_is_answered_before_the_end(core, front):
-    with grpc.insecure_channel(front.open()[0]) as channel:
+    with grpc.insecure_channel(front.open()[0].removeprefix("grpc://")) as channel:
         call = channel.unary_unary(SERVICE + "ModelInfer")
         under_way = call.future(message("slow").SerializeToString())
         _wait_for(lambda: core.requests)
@@ -79,7 +79,7 @@ def test_what_is_under_way_is_answered_before_the_end(core, front):
 
 
 def test_what_does_not_end_is_ended(core, front):
-    with grpc.insecure_channel(front.open()[0]) as channel:
+    with grpc.insecure_channel(front.open()[0].removeprefix("grpc://")) as channel:
         call = channel.unary_unary(SERVICE + "ModelInfer").future(message("slow").SerializeToString())
         _wait_for(lambda: core.requests)
         front.close(0.05)
@@ -89,7 +89,7 @@ def test_what_does_not_end_is_ended(core, front):
 
 
 def test_streams_that_wait_do_not_hold_up_the_end(core, front):
-    with grpc.insecure_channel(front.open()[0]) as channel:
+    with grpc.insecure_channel(front.open()[0].removeprefix("grpc://")) as channel:
         done = threading.Event()
         stream = channel.stream_stream(SERVICE + "ModelStreamInfer")(_one_and_wait(done))
         assert next(stream)
@@ -114,7 +114,7 @@ def test_failed_calls_are_counted_by_status(core):
         return fronts
 
     front = Front(make)
-    with grpc.insecure_channel(front.open()[0]) as channel:
+    with grpc.insecure_channel(front.open()[0].removeprefix("grpc://")) as channel:
         for model in ("nope", "nope", "refusing", "identity"):
             with contextlib.suppress(grpc.RpcError):
                 channel.unary_unary(SERVICE + "ModelInfer")(message(model).SerializeToString())

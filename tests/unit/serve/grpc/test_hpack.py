@@ -46,6 +46,15 @@ def test_the_examples_of_the_specification_are_read(blocks):
     assert [reader.decode(bytes.fromhex(block)) for block in blocks] == [FIRST, SECOND, THIRD]
 
 
+def test_only_short_blocks_are_remembered():
+    reader = decoder()
+    long, short = b"\x00\x01a\x7f\xff\x01" + b"x" * 382, b"\x82\x86\x84"
+    for block in (long, short):
+        assert reader.decode(block) == reader.decode(block)
+    assert reader.decode(long) is not reader.decode(long)
+    assert reader.decode(short) is reader.decode(short)
+
+
 def test_the_static_table_is_that_of_the_specification():
     assert len(STATIC_TABLE) == 61
     assert STATIC_TABLE[0] == (b":authority", b"")

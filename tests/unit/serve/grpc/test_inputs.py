@@ -159,6 +159,7 @@ def test_raw_and_typed_contents_exclude_each_other(stub):
         ),
         ("priority", "int64_param", -1, "invalid value for 'priority', expected value >= 0."),
         ("timeout", "string_param", "1", "invalid value type for 'timeout' parameter, expected int64_param."),
+        ("timeout", "uint64_param", (1 << 53) + 1, "invalid value for 'timeout', expected value <= "),
         (
             "sequence_id",
             "bool_param",

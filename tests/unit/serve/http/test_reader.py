@@ -15,7 +15,7 @@ from edgert.serve.options import LimitOptions
 from tests.fakes.http_front import request
 
 LIMITS = LimitOptions(request_mb=1, header_kb=1)
-CHUNKED = b"POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def read(data, sizes, *, is_wanted=True, limits=LIMITS):
@@ -115,11 +115,11 @@ def refused(data, limits=LIMITS):
 
 
 def test_a_head_that_does_not_end_is_refused():
-    assert refused(b"GET / HTTP/1.1\r\nX: " + b"a" * 2000).code == 431
+    assert refused(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 2000).code == 431
 
 
 def test_a_body_over_the_limit_is_refused_before_it_comes():
-    error = refused(b"POST / HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n")
+    error = refused(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n")
     assert (error.code, error.reason) == (413, "body_too_large")
 
 
@@ -132,6 +132,10 @@ def test_chunks_over_the_limit_are_refused():
 )
 def test_malformed_chunks_are_refused(chunks):
     assert refused(CHUNKED + chunks).code == 400
+
+
+def test_trailers_have_bounds():
+    assert refused(CHUNKED + b"0\r\n" + b"A: 1\r\n" * 65).code == 431
 
 
 def test_chunks_that_nobody_wants_are_not_kept():

@@ -12,7 +12,8 @@ LIMITS = LimitOptions(headers=4)
 
 
 def head(*lines):
-    return parse_head("\r\n".join([*lines, "", ""]).encode("latin-1"), LIMITS)
+    host = ["Host: board"] if lines[0].endswith("1.1") and not any("Host:" in line for line in lines) else []
+    return parse_head("\r\n".join([lines[0], *host, *lines[1:], "", ""]).encode("latin-1"), LIMITS)
 
 
 def refused(*lines):
@@ -82,6 +83,10 @@ def test_only_http_1_1_waits_for_leave_to_send():
         ("POST / HTTP/1.1", "Content-Length: 5", "Transfer-Encoding: chunked"),
         ("POST / HTTP/1.1", "Transfer-Encoding: gzip, chunked"),
         ("POST / HTTP/1.1", "Transfer-Encoding: identity"),
+        ("POST / HTTP/1.1", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+        ("POST / HTTP/1.0", "Transfer-Encoding: chunked"),
+        ("GET / HTTP/1.1", "Host: a", "Host: a"),
+        ("GET / HTTP/1.0", "Host: a", "Host: a"),
         ("CONNECT nowhere HTTP/1.1",),
         ("GET / HTTP/1.1", "X: a\x00b"),
         ("",),
@@ -90,6 +95,16 @@ def test_only_http_1_1_waits_for_leave_to_send():
 def test_a_malformed_head_is_refused(lines):
     error = refused(*lines)
     assert (error.code, error.reason) == (400, "malformed")
+
+
+def test_a_head_without_host_is_refused():
+    with pytest.raises(RefusedError, match="Host"):
+        parse_head(b"GET / HTTP/1.1\r\n\r\n", LIMITS)
+
+
+def test_two_tokens_are_none():
+    error = refused("GET / HTTP/1.1", "Authorization: Bearer a", "Authorization: Bearer b")
+    assert (error.code, error.reason) == (401, "unauthorized")
 
 
 def test_too_many_headers_are_refused():
