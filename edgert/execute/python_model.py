@@ -147,8 +147,8 @@ class ModelInstance:
         return self._check.whole(self._caller.call("execute", self._model.execute, inputs), rows)
 
     def answer_each(self, asked: Sequence[Asked]) -> list[Outputs | EdgertError]:
-        """Refuse: `Model` knows batches only."""
-        raise NotImplementedError
+        """Raise ModelError: `takes_requests` says that this class knows batches only."""
+        raise ModelError(f"{self._caller.name}: class Model takes whole batches, not {len(asked)} requests.")
 
     def parts(self, asked: Asked) -> Generator[Outputs, None, None]:
         """Call `execute` and yield what it yields; what it has open is closed with this generator."""

@@ -27,7 +27,7 @@ print(json.dumps({
     "wheel": version("nvidia-pytriton"),
     "onnxruntime": version("onnxruntime"),
     "python": "%d.%d" % sys.version_info[:2],
-    "library_folder": sysconfig.get_config_var("LIBDIR") or "",
+    "libraries": sysconfig.get_config_var("LIBDIR") or "",
 }))
 """
 
@@ -40,7 +40,7 @@ class Triton(NamedTuple):
     wheel: str
     onnxruntime: str  # empty: not installed
     python: str
-    library_folder: str  # of libpython
+    libraries: str  # of libpython
 
     def open(self, folder: Path, store: Path) -> TritonServer:
         """Return a server of a store."""
@@ -90,7 +90,7 @@ class TritonServer(Server):
 
     def environment(self) -> Mapping[str, str]:
         """Return the variables: the models' interpreter is the first on the path."""
-        libraries = [str(self._triton.package.parent / "nvidia_pytriton.libs"), self._triton.library_folder]
+        libraries = [str(self._triton.package.parent / "nvidia_pytriton.libs"), self._triton.libraries]
         path = f"{self._triton.interpreter.parent}{os.pathsep}{os.environ['PATH']}"
         return {**os.environ, "PATH": path, "LD_LIBRARY_PATH": os.pathsep.join(libraries)}
 
