@@ -16,6 +16,7 @@ from edgert.errors import EdgertError
 from edgert.exit_codes import ExitCode, exit_code_of
 from edgert.listen import command as listen
 from edgert.perf import command as perf
+from edgert.serve.ask_arguments import access_of, add_access
 from edgert.systemd.arguments import SYSTEMD_EXAMPLES, add_systemd
 
 _EXAMPLES = {
@@ -49,7 +50,8 @@ systemd: tells $NOTIFY_SOCKET when it is ready, what it does and, for a watchdog
     "inspect": """examples:
   edgert inspect store/coco
   edgert inspect store/coco/1/model.plan --layers
-  edgert inspect --allocations http://127.0.0.1:8000   who holds memory in a running service""",
+  edgert inspect --allocations door.toml               who holds memory in the running service
+  edgert inspect --allocations https://board:8000 --ca ca.pem --token-file token""",
     "build": BUILD_EXAMPLES,
     "calibrate": CALIBRATE_EXAMPLES,
     "perf": perf.EXAMPLES,
@@ -137,6 +139,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     change = parser.add_mutually_exclusive_group()
     change.add_argument("--load", metavar="MODEL", help="load or reload a model in the running service")
     change.add_argument("--unload", metavar="MODEL", help="unload a model in the running service")
+    add_access(parser)
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
@@ -150,10 +153,13 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "path", type=Path, nargs="?", metavar="PATH", help="a model's folder in a store, or an engine file"
     )
-    what.add_argument("--allocations", metavar="URL", help="ask a running service who holds memory")
+    what.add_argument(
+        "--allocations", metavar="URL|FILE", help="ask a running service, or that of FILE, who holds memory"
+    )
     parser.add_argument("--events", type=int, default=20, help="how many allocations to list (default 20)")
     parser.add_argument("--layers", action="store_true", help="list the engine's layers")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_access(parser)
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -198,9 +204,9 @@ def _check(options: argparse.Namespace) -> int:
 def _models(options: argparse.Namespace) -> int:
     from edgert.models_command import change_model, list_models
 
-    if options.load or options.unload:
+    if model := options.load or options.unload:
         return change_model(
-            options.file, options.overrides, options.load or options.unload, load=bool(options.load)
+            options.file, options.overrides, model, load=bool(options.load), access=access_of(options)
         )
     return list_models(options.file, options.overrides)
 
@@ -217,7 +223,9 @@ def _inspect(options: argparse.Namespace) -> int:
     from edgert.inspect import inspect_allocations, inspect_path
 
     if options.allocations:
-        return inspect_allocations(options.allocations, events=options.events, as_json=options.json)
+        return inspect_allocations(
+            options.allocations, events=options.events, as_json=options.json, access=access_of(options)
+        )
     return inspect_path(options.path, as_json=options.json, with_layers=options.layers)
 
 

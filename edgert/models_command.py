@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
-from edgert.errors import ConfigError, EdgertError, ModelError
+from edgert.errors import EdgertError, ModelError
 from edgert.exit_codes import ExitCode
+from edgert.models.runtime import ENSEMBLE
 from edgert.pipeline.file import PipelineFile
+from edgert.pipeline.running import server_of
+from edgert.serve.ask_arguments import Access
 
 CHANGE_TIMEOUT_S = 300.0  # an engine may take minutes to load
 
@@ -17,58 +21,55 @@ CHANGE_TIMEOUT_S = 300.0  # an engine may take minutes to load
 def list_models(path: Path, overrides: list[str]) -> ExitCode:
     """Print every model of the store: versions, those served, runtime, and what is wrong with it."""
     file = PipelineFile.load(path, overrides)
+    used = {*file.model_names, *file.served.at_start()}
     print(f"{'model':24} {'versions':14} {'served':10} {'used':5} runtime")
     has_problem = False
     for name in file.store.names():
         try:
-            plan = file.plan(name)
-            plan.check()
+            print(_row(file, name, is_used=name in used))
         except EdgertError as error:
             print(f"{name:24} {error}")
             has_problem = True
-            continue
-        present, served = (
-            ",".join(str(version.number) for version in versions)
-            for versions in (plan.entry.versions(), plan.entry.chosen_versions())
-        )
-        used = "yes" if name in file.model_names else "no"
-        print(f"{name:24} {present:14} {served:10} {used:5} {plan.runtime}")
+    for warning in file.store.warnings():
+        print(f"warning: {warning}", file=sys.stderr)
     return ExitCode.MODEL if has_problem else ExitCode.OK
 
 
-def change_model(path: Path, overrides: list[str], model: str, *, load: bool) -> ExitCode:
+def change_model(
+    path: Path, overrides: list[str], model: str, *, load: bool, access: Access | None = None
+) -> ExitCode:
     """Ask the running service to load or unload a model.
 
     Raises:
-        ConfigError: the pipeline file opens no HTTP port, or nobody answers there.
+        ConfigError: the pipeline file opens no HTTP port, nobody answers there, or it lets nobody in who
+            has no more to show.
         ModelError: the service refused.
     """
-    options = PipelineFile.load(path, overrides).options.http
-    if options is None:
-        raise ConfigError(
-            f"{path}: http is not set, so the service cannot be asked. Add [http] control = true."
-        )
+    server = server_of(PipelineFile.load(path, overrides), access or Access())
     verb = "load" if load else "unload"
     path_of_model = f"/v2/repository/models/{quote(model, safe='')}/{verb}"
-    status, body = _post(options.host, options.port, path_of_model)
+    status, body = server.ask("POST", path_of_model, CHANGE_TIMEOUT_S, "Is `edgert run` running?")
     if status != http.client.OK:
-        raise ModelError(_reason(body) or f"{options.host}:{options.port} answered {status}; is it edgert?")
+        raise ModelError(_reason(body) or f"{server} answered {status}; is it edgert?")
     print(f"{model}: {verb}ed")
     return ExitCode.OK
 
 
-def _post(host: str, port: int, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(host, port, timeout=CHANGE_TIMEOUT_S)
-    try:
-        connection.request("POST", path, body=b"")
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise ConfigError(
-            f"No service answers at {host}:{port}: {error}. Is `edgert run` running?"
-        ) from error
-    finally:
-        connection.close()
+def _row(file: PipelineFile, name: str, *, is_used: bool) -> str:
+    """Return what there is to say of a model. Raises EdgertError: what is wrong with it."""
+    entry = file.store.entry(name)
+    is_ensemble = entry.config.ensemble is not None
+    if is_ensemble or (file.options.serve is not None and name not in file.model_names):
+        for problem in file.served.model_problems([name], opens_engines=False):
+            raise problem
+    else:
+        file.plan(name).check()
+    present, served = (
+        ",".join(str(version.number) for version in versions)
+        for versions in (entry.versions(), entry.chosen_versions())
+    )
+    runtime = ENSEMBLE if is_ensemble else file.plan(name).runtime
+    return f"{name:24} {present:14} {served:10} {'yes' if is_used else 'no':5} {runtime}"
 
 
 def _reason(body: bytes) -> str:

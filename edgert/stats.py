@@ -78,7 +78,10 @@ class Latency:
 
 
 class CopyCounts:
-    """Copies of pixels or tensors and their bytes, by kind (`host_to_host`, `host_to_device`, ...)."""
+    """Copies of pixels or tensors and their bytes, by kind.
+
+    `host_to_host`, `host_to_device`, `device_to_host`, `device_to_device` (from model to model), ...
+    """
 
     __slots__ = ("bytes", "copies")
 

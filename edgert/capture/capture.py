@@ -42,8 +42,7 @@ class Capture:
     `deliver` gets each frame with its slot still WRITING, and commits it. `make_room`, asked under
     `latest` when no slot is free, gives up the oldest waiting frame and says whether there was one.
     `on_state` hears every change with its reason, `on_end` once that no frame will come any more,
-    with the error if one was the cause (a ConfigError: whatever else goes wrong is tried again). All of
-    them are called from the capture thread.
+    with the error if one was the cause (a ConfigError: all else is tried again). Its thread calls them.
     """
 
     def __init__(
@@ -181,6 +180,7 @@ class Capture:
             self._source.tend(SLICE_S)
         else:
             self._pause_for(SLICE_S)
+        self._tidy()
 
     def _connect(self) -> None:
         pause_s = self._connection.retry_s()

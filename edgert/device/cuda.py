@@ -41,6 +41,7 @@ class CudaDriver:
         self._calls = cuda_calls()
         try:
             cuda.init()
+            _demand_gpu(self._index, cuda.Device.count())
             self._device = cuda.Device(self._index)
             self._context = self._device.retain_primary_context()
         except cuda.Error as error:
@@ -148,6 +149,13 @@ class CudaDriver:
         if isinstance(error, cuda.Error):
             return DeviceError(f"The device gives no {kind.value} memory ({size_bytes} bytes): {error}")
         return error
+
+
+def _demand_gpu(index: int, count: int) -> None:
+    """Raise DeviceError for a GPU that is not there."""
+    if index >= count:
+        there = f"{count} GPUs, 0 to {count - 1}" if count > 1 else "one GPU, number 0"
+        raise DeviceError(f"GPU {index} is not there; this machine has {there if count else 'none'}")
 
 
 def _device(size_bytes: int) -> Made:

@@ -21,12 +21,15 @@ DeviceName = Literal["host", "cuda"]
 
 
 class OpenDevice:
-    """One driver, open. `copies` counts what goes between host and device."""
+    """One driver, open. `copies` counts what goes between host and device. `gpu` is CUDA's number for it."""
 
-    def __init__(self, driver: Driver, memory: MemoryPlan) -> None:
+    def __init__(
+        self, driver: Driver, memory: MemoryPlan, gpu: int = 0, copies: CopyCounts | None = None
+    ) -> None:
         self.driver = driver
         self.memory = memory
-        self.copies = CopyCounts()
+        self.gpu = gpu
+        self.copies = copies or CopyCounts()
         self.scratch = ScratchGroups(driver)
 
     def slots_of(self, owner: str) -> Callable[[int], Buffer]:
@@ -36,8 +39,10 @@ class OpenDevice:
     def owner_of(self, name: str) -> str:
         """Return a name for who holds memory that nobody holds memory under just now.
 
-        While a model is reloaded both have some: each is counted, and bounded, for itself.
+        While a model is reloaded both have some: each is counted, and bounded, for itself. So is what a model
+        has on another GPU than 0, which the name then says.
         """
+        name = f"{name} on GPU {self.gpu}" if self.gpu else name
         owners = self.driver.budget.by_owner()
         names = (name if turn == 1 else f"{name} (load {turn})" for turn in count(1))
         return next(one for one in names if one not in owners or not owners[one].count)
@@ -53,24 +58,28 @@ def open_device(
     forced_memory: str = "",
     *,
     is_read_often: bool = False,
+    gpu: int = 0,
+    copies: CopyCounts | None = None,
 ) -> OpenDevice:
-    """Take a device. `is_read_often`: frames go to several models.
+    """Take a device; of several GPUs the one with that number. `is_read_often`: frames go to several models.
+
+    GPUs that are given the same `budget` and `copies` are counted, and bounded, together.
 
     Raises:
         DeviceError: it is not there.
         ConfigError: it cannot place memory as forced, or the library for it is missing.
     """
-    driver = _make_cuda(budget) if name == "cuda" else HostDriver(budget)
+    driver = _make_cuda(budget, gpu) if name == "cuda" else HostDriver(budget)
     with ExitStack() as undo:
         driver.open()
         undo.callback(driver.close)
         memory = plan_memory(driver.attributes(), forced=forced_memory, is_read_often=is_read_often)
-        opened = OpenDevice(driver, memory)
+        opened = OpenDevice(driver, memory, gpu, copies)
         undo.pop_all()
         return opened
 
 
-def _make_cuda(budget: Budget | None) -> Driver:
+def _make_cuda(budget: Budget | None, gpu: int) -> Driver:
     driver = probe_cuda_driver()
     if driver.version is None:
         raise DeviceError(
@@ -84,4 +93,4 @@ def _make_cuda(budget: Budget | None) -> Driver:
             f"An engine for NVIDIA GPUs needs pycuda: {error}. "
             "Run, where CUDA's toolkit is: pip install pycuda"
         ) from error
-    return CudaDriver(budget)
+    return CudaDriver(budget, gpu)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import msgspec
 
 from edgert.device.driver import Driver, Event, Stream
 from edgert.errors import EdgertError, ModelError
-from edgert.execute.bindings import Binding, BindingCache, Shape
+from edgert.execute.bindings import Binding, BindingCache, Copy, Fetched, Shape
 from edgert.execute.engine import DeviceTensor, DeviceTimes, OnRead
 from edgert.execute.runner import Runner
 from edgert.frames.result import Array
@@ -25,6 +25,8 @@ class DeviceBufferSet:
         self.marks = marks
         self.is_free = True
         self.binding: Binding | None = None
+        self.fetched: Fetched = None
+        self.onward: Sequence[Copy] = ()  # on the device, once the outputs are there
         self._runner = runner
 
     def inputs(self, shapes: Mapping[str, Shape]) -> Mapping[str, DeviceTensor]:
@@ -32,17 +34,39 @@ class DeviceBufferSet:
         binding = self.binding = self._runner.bind(self.cache, shapes)
         return binding.inputs
 
+    def begin(self) -> None:
+        """Forget the batch before."""
+        self.binding = self.fetched = None
+        self.onward = ()
+
+    def left(self) -> Mapping[str, DeviceTensor]:
+        """Return where the engine will leave the outputs; they may be more rows than were asked for."""
+        return self._bound().left
+
+    def leave(self, onward: Sequence[Copy], fetched: Fetched) -> None:
+        """Let the outputs be copied on the device too, and only those that are named be fetched.
+
+        To be called by `fill`, after `inputs`. The copies have been done when the batch is.
+        """
+        self.onward = onward
+        if self.cache.memory.is_staged:
+            self.fetched = fetched
+
     def outputs(self) -> Mapping[str, Array]:
-        """Return the outputs; those of places that were not filled mean nothing."""
-        if self.binding is None:
-            raise ModelError("The batch has no outputs: it did not run.")
-        return self.binding.outputs
+        """Return the outputs that were fetched; those of places that were not filled mean nothing."""
+        outputs, fetched = self._bound().outputs, self.fetched
+        return outputs if fetched is None else {name: outputs[name] for name in outputs if name in fetched}
 
     def close(self) -> None:
         """Free everything."""
-        self.binding = None
+        self.begin()
         self.cache.close()
         self.marks.close()
+
+    def _bound(self) -> Binding:
+        if self.binding is None:
+            raise ModelError("The batch has no outputs: it did not run.")
+        return self.binding
 
 
 class Marks:

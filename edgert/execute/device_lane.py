@@ -15,7 +15,7 @@ from typing import ClassVar
 from edgert.device.driver import Stream
 from edgert.device.opened import OpenDevice
 from edgert.errors import BusyError, ClosedError, DeviceError, DeviceLostError, EdgertError, ModelError
-from edgert.execute.bindings import BindingCache, TensorMemory
+from edgert.execute.bindings import NOTHING, BindingCache, TensorMemory
 from edgert.execute.device_buffers import DeviceBufferSet, Flight, Marks
 from edgert.execute.engine import (
     BufferSet,
@@ -193,7 +193,7 @@ class DeviceLane:
         self.live.closed()
 
     def _fill(self, own: DeviceBufferSet, fill: Fill) -> None:
-        own.binding = None
+        own.begin()
         if not self.runner.is_settled():
             self._move()
         if self._is_timed:
@@ -206,13 +206,16 @@ class DeviceLane:
         binding, compute = own.binding, self._compute
         if binding is None:
             raise ModelError("The batch has no inputs: `inputs` was not called.")
-        self.runner.run(binding, compute, own.cache, fetches=not self._is_timed)
+        self.runner.run(binding, compute, own.cache, NOTHING if self._is_timed else own.fetched)
         if self._is_timed:
             compute.record(own.marks.computed)
-            binding.fetch(compute)
+            binding.fetch(compute, own.fetched)
+        for destination, source, size_bytes in own.onward:
+            compute.copy(destination, source, size_bytes)
+            self._copies.add("device_to_device", size_bytes)
         compute.record(own.marks.done)
-        if binding.fetch_bytes:
-            self._copies.add("device_to_host", binding.fetch_bytes)
+        if fetches := binding.fetches(own.fetched):
+            self._copies.add("device_to_host", binding.fetch_bytes(own.fetched), len(fetches))
 
     def _end_failed(self, own: DeviceBufferSet, error: EdgertError) -> EdgertError:
         """Mark the end of what a batch did enqueue before it failed; return why it failed."""

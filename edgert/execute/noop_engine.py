@@ -57,14 +57,19 @@ class NoopBufferSet:
         self.index = index
         self._inputs = {spec.name: _zeros(spec, max_batch) for spec in info.inputs}
         self._outputs = {spec.name: _zeros(spec, max_batch) for spec in info.outputs}
+        self._batches = info.batches
+        self._rows = max_batch
 
     def inputs(self, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Array]:
         """Return as many places of the inputs as the shapes ask for."""
+        self._rows = next(iter(shapes.values()))[0]
         return {name: self._inputs[name][: shape[0]] for name, shape in shapes.items()}
 
     def outputs(self) -> Mapping[str, Array]:
-        """Return zeros."""
-        return self._outputs
+        """Return zeros, as many places as the inputs had."""
+        if not self._batches:
+            return self._outputs
+        return {name: array[: self._rows] for name, array in self._outputs.items()}
 
     def run(self) -> None:
         """Do nothing: the outputs are zero already."""

@@ -200,12 +200,11 @@ def _hidden_outputs(config: ModelConfig) -> Iterator[TensorSpec]:
 
 
 def _devices(groups: Sequence[InstanceGroup]) -> list[tuple[str, int]]:
-    """Return kind and device of each instance, in the order of the groups."""
+    """Return kind and device of each instance: by group, the devices of one in turn, as lanes are placed."""
     devices: list[tuple[str, int]] = []
     for group in groups:
         kind = group.kind.removeprefix("KIND_").lower()
         if kind == "auto":
             kind = "gpu" if group.gpus else "cpu"
-        for device in group.gpus or (0,):
-            devices += [(kind, device)] * group.count
+        devices += [(kind, device) for device in group.gpus or (0,)] * group.count
     return devices or [("cpu", 0)]

@@ -10,7 +10,7 @@ from typing import Protocol
 from edgert.device.driver import Graph, Stream
 from edgert.device.scratch import Scratch
 from edgert.errors import DeviceError, DeviceLostError, ModelError
-from edgert.execute.bindings import Binding, BindingCache, Shape, Shapes
+from edgert.execute.bindings import Binding, BindingCache, Fetched, Shape, Shapes
 from edgert.execute.engine import EngineInfo
 
 log = logging.getLogger(__name__)
@@ -89,20 +89,21 @@ class Runner:
             binding = cache.add(shapes, context.set_shapes(shapes), context)
         return binding
 
-    def run(self, binding: Binding, stream: Stream, cache: BindingCache, *, fetches: bool) -> None:
-        """Enqueue the engine and, if `fetches`, the copies of its outputs. Raises ModelError, DeviceError.
+    def run(self, binding: Binding, stream: Stream, cache: BindingCache, fetched: Fetched = None) -> None:
+        """Enqueue the engine and the copies of the outputs that are fetched. Raises ModelError, DeviceError.
 
-        The first run at a shape is followed by its capture; later ones launch the graph.
+        The first run at a shape that fetches these is followed by its capture; later ones launch the graph.
         """
         with self._scratch.use(stream):
-            if binding.graph is not None:
-                stream.launch(binding.graph)
+            graph = cache.graph(binding.shapes, fetched)
+            if graph is not None:
+                stream.launch(graph)
                 self.launched += 1
                 return
-            self._enqueue(binding, stream, fetches=fetches)
+            self._enqueue(binding, stream, fetched)
             self.enqueued += 1
             if self._captures and cache.keeps_graphs:
-                self._capture(binding, stream, fetches=fetches)
+                self._capture(binding, stream, cache, fetched)
 
     def is_settled(self) -> bool:
         """Say whether the scratch memory is the newest; else `move` before the next run."""
@@ -124,29 +125,28 @@ class Runner:
         for context in self._contexts:
             context.set_scratch(buffer.address, buffer.size_bytes)
 
-    def _enqueue(self, binding: Binding, stream: Stream, *, fetches: bool) -> None:
+    def _enqueue(self, binding: Binding, stream: Stream, fetched: Fetched) -> None:
         binding.context.set_shapes(binding.shapes)
         binding.context.enqueue(binding.tensors, stream)
-        if fetches:
-            binding.fetch(stream)
+        binding.fetch(stream, fetched)
 
-    def _capture(self, binding: Binding, stream: Stream, *, fetches: bool) -> None:
+    def _capture(self, binding: Binding, stream: Stream, cache: BindingCache, fetched: Fetched) -> None:
         try:
-            graph = self._captured(binding, stream, fetches=fetches)
+            graph = self._captured(binding, stream, fetched)
         except DeviceLostError:
             raise
         except (DeviceError, ModelError) as error:
             self._captures = False
             log.warning("%s: cannot be captured as a graph, so it runs without: %s", self._owner, str(error))
             return
-        binding.graph = graph
+        cache.keep(binding.shapes, fetched, graph)
         self.captured += 1
 
-    def _captured(self, binding: Binding, stream: Stream, *, fetches: bool) -> Graph:
+    def _captured(self, binding: Binding, stream: Stream, fetched: Fetched) -> Graph:
         """Return the run as a graph; whatever happens, the stream works as before."""
         stream.begin_capture()
         try:
-            self._enqueue(binding, stream, fetches=fetches)
+            self._enqueue(binding, stream, fetched)
         except BaseException:
             stream.end_capture().close()
             raise

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import msgspec
 
+from edgert.device.handed import HandedPool, HandedTensor
 from edgert.errors import EdgertError
 from edgert.frames.result import Array
 
@@ -19,6 +20,21 @@ class SequenceStep(msgspec.Struct, frozen=True):
     id: int | str
     is_start: bool = False
     is_end: bool = False
+
+
+class KeptOutputs(msgspec.Struct, eq=False):
+    """Outputs of one request that lanes of the named devices leave there, in place of arrays in the response.
+
+    Who asks releases the tensors, also after an error. A lane elsewhere, or one without room, leaves none.
+    """
+
+    places: Mapping[str, HandedPool]  # by output
+    shown: Collection[str] = ()  # those of them that the response is to have too
+    tensors: dict[str, HandedTensor] = {}  # there once the batch is done
+
+    def is_shown(self, name: str) -> bool:
+        """Say whether the response has an array of this output."""
+        return name not in self.tensors or name in self.shown
 
 
 class InferResponse(msgspec.Struct, eq=False):
@@ -47,7 +63,8 @@ class InferRequest(msgspec.Struct, eq=False, kw_only=True):
     """What a client asks of a model. Its arrays are read until the final response, then never again.
 
     Inputs have the shapes that config.pbtxt shows, the batch axis included where the model batches. Text
-    is an object array of `bytes`; BF16 is uint16.
+    is an object array of `bytes`; BF16 is uint16. Those of an ensemble's step may be `HandedTensor`s, which
+    stay until the final response too.
     """
 
     model: str
@@ -56,6 +73,7 @@ class InferRequest(msgspec.Struct, eq=False, kw_only=True):
     responder: Responder
     id: str = ""
     outputs: tuple[str, ...] = ()  # wanted; empty: all
+    kept: KeptOutputs | None = None  # which of them may stay on a device; of an ensemble's step only
     priority: int = 0  # 1 is the highest; 0: the model's default
     timeout_us: int = 0  # in the queue; 0: the model's default
     sequence: SequenceStep | None = None

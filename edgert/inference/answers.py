@@ -63,7 +63,8 @@ class Answers:
         elif each is not None:
             self._answer_each(batch, [each[row] for row in rows] if rows else each, times)
         else:
-            self._answer_all(batch, rows or _starts(batch), outputs, times, has_gaps=rows is not None)
+            is_padded = rows is not None or completed.buffers.stream is not None
+            self._answer_all(batch, rows or _starts(batch), outputs, times, is_padded=is_padded)
 
     @staticmethod
     def _read(completed: Completed) -> tuple[EdgertError | None, Mapping[str, Array]]:
@@ -115,12 +116,12 @@ class Answers:
         outputs: Mapping[str, Array],
         times: BatchTimes,
         *,
-        has_gaps: bool,
+        is_padded: bool,
     ) -> None:
         end = starts[-1] + batch[-1].rows
         try:
             for name, array in outputs.items() if self._is_batched else ():
-                _check_rows(name, array, end, has_gaps=has_gaps)
+                _check_rows(name, array, end, is_padded=is_padded)
             responses = [self._response_at(*placed, outputs) for placed in zip(batch, starts, strict=True)]
         except ModelError as error:
             self._fail_all(batch, error)
@@ -152,10 +153,12 @@ class Answers:
     def _response(self, queued: Queued, outputs: Mapping[str, Array]) -> InferResponse:
         """Return what a request gets. Raises ModelError for a shape that config.pbtxt does not show."""
         request = queued.request
+        kept = request.kept
         wanted = {
             name: self._viewed(name, outputs[name])
             for name in self._signature.wanted(request)
             if name in outputs  # a decoupled model's response may leave some out
+            and (kept is None or kept.is_shown(name))
         }
         return InferResponse(self._model, self._version, request.id, wanted)
 
@@ -206,10 +209,13 @@ def _given(answer: Mapping[str, Array] | EdgertError) -> Mapping[str, Array]:
     return answer
 
 
-def _check_rows(name: str, array: Array, end: int, *, has_gaps: bool) -> None:
-    """Raise ModelError for an output that does not have a row for each of the batch."""
+def _check_rows(name: str, array: Array, end: int, *, is_padded: bool) -> None:
+    """Raise ModelError for an output that does not have a row for each of the batch.
+
+    A padded batch has more: slots without a request, or the size at which a device runs it.
+    """
     rows = array.shape[0] if array.ndim else 0
-    if rows < end or (rows > end and not has_gaps):
+    if rows < end or (rows > end and not is_padded):
         raise ModelError(
             f"output {name!r} has shape {list(array.shape)} for a batch of {end}, expected its first axis to "
             "be the batch's; a model that gives as many rows as it finds needs max_batch_size: 0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from edgert.device.handed import HandedPool, on_host
 from edgert.errors import ClosedError, RequestError
 from edgert.frames.request import InferRequest, InferResponse, Responder
 from edgert.inference.counts import Counts
@@ -26,8 +27,12 @@ class CachedVersion:
         self._cache = cache
 
     def infer(self, request: InferRequest) -> None:
-        """Answer from the cache, at once, or let the version answer. Raises RequestError, ClosedError."""
+        """Answer from the cache, at once, or let the version answer. Raises RequestError, ClosedError.
+
+        What is kept is the host's: no tensor stays on a device before or behind it.
+        """
         request.arrived_mono_ns = request.arrived_mono_ns or time.monotonic_ns()
+        request.inputs, request.kept = on_host(request.inputs), None
         found = self._cache.look_up(request, self.version)
         if found is not None and found.answer is not None:
             answer = found.answer
@@ -46,6 +51,10 @@ class CachedVersion:
         except (RequestError, ClosedError):
             request.responder = asked  # another version may answer it
             raise
+
+    def pool_of(self, name: str) -> HandedPool | None:
+        """Return None: the inputs are looked up as arrays."""
+        return None
 
     def statistics(self) -> ModelStatistics:
         """Return what it did since it was loaded."""

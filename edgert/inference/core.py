@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from edgert.errors import (
@@ -11,21 +13,25 @@ from edgert.errors import (
     DeviceLostError,
     EdgertError,
     ModelError,
+    RequestError,
     UnavailableError,
     UnknownModelError,
     UnsupportedError,
 )
 from edgert.frames.request import InferRequest
-from edgert.inference.loader import Loader, steps_of
-from edgert.inference.open_version import hidden_inputs
+from edgert.inference.described import cancelled, metadata_of
+from edgert.inference.loader import Loader
 from edgert.inference.override import Override, Overrides
 from edgert.inference.repository import Repository
 from edgert.inference.served_version import ServedVersion
-from edgert.models.model_config import ModelConfig, TensorConfig
+from edgert.models.model_config import ModelConfig
 from edgert.models.store import ModelEntry, ModelStore
-from edgert.serve.core import IndexEntry, ModelMetadata, ModelStatistics, TensorMetadata
-from edgert.serve.datatypes import DATATYPE_OF_DTYPE
+from edgert.serve.core import IndexEntry, ModelMetadata, ModelStatistics
 from edgert.serve.options import ServeOptions
+
+log = logging.getLogger(__name__)
+
+MAX_SEQUENCE_ID_BYTES = 128  # of one that is text
 
 
 class Core:
@@ -37,11 +43,15 @@ class Core:
         self._store = store
         self._options = options
         self._repository = repository
+        repository.is_coming = self._is_coming
         self._overrides = overrides
         self._loader = Loader(repository, lambda model: overrides.entry(store, model))
         self._change = threading.Lock()  # one load or unload at a time, with what depends on it
         self._wanted: set[str] = set()  # models that ought to be there
         self._has_begun = self._is_stopping = False
+        self._stopped_mono_s = 0.0  # when `stop` was called
+        self._cancelled_before = 0  # requests, until then
+        self.has_lost_work = False  # after `close`: not every request was answered in time
 
     # From the start to the end.
 
@@ -67,13 +77,18 @@ class Core:
         return failed
 
     def stop(self) -> None:
-        """Be no longer ready."""
+        """Be no longer ready, and take no more requests."""
         self._is_stopping = True
+        self._stopped_mono_s = time.monotonic()
+        self._cancelled_before = cancelled(self._repository.versions())
 
     def close(self, timeout_s: float) -> None:
-        """Unload all, within that time."""
-        self._is_stopping = True
-        self._repository.close(timeout_s)
+        """Unload all, within that time of `stop` where that was called."""
+        if not self._is_stopping:
+            self.stop()
+        served = self._repository.versions()
+        self._repository.close(max(0.0, self._stopped_mono_s + timeout_s - time.monotonic()))
+        self.has_lost_work = self._repository.has_lost_work or cancelled(served) > self._cancelled_before
         self._overrides.close()
 
     def named_at_start(self) -> Sequence[str]:
@@ -97,7 +112,7 @@ class Core:
         """Say whether it answers requests."""
         try:
             served = self._repository.get(model, version)
-        except UnknownModelError:
+        except (UnknownModelError, UnavailableError):
             return False
         ensemble = served.config.ensemble
         return ensemble is None or all(
@@ -105,25 +120,16 @@ class Core:
         )
 
     def model_metadata(self, model: str, version: int = 0) -> ModelMetadata:
-        """Return what a client has to know. Raises UnknownModelError."""
+        """Return what a client has to know. Raises UnknownModelError, UnavailableError."""
         served = self._repository.get(model, version)
-        config = served.config
-        hidden = hidden_inputs(config)
-        chosen = [served] if version else self._repository.versions(model)
-        return ModelMetadata(
-            model,
-            tuple(str(other.version) for other in chosen),
-            config.platform or config.backend,
-            tuple(_metadata(config, tensor) for tensor in config.inputs if tensor.name not in hidden),
-            tuple(_metadata(config, tensor) for tensor in config.outputs),
-        )
+        return metadata_of(served, [served] if version else self._repository.versions(model))
 
     def model_config(self, model: str, version: int = 0) -> ModelConfig:
-        """Return the completed configuration. Raises UnknownModelError."""
+        """Return the completed configuration. Raises UnknownModelError, UnavailableError."""
         return self._repository.get(model, version).config
 
     def labels(self, model: str, version: int, output: str) -> Sequence[str]:
-        """Return the labels of an output, by class. Raises UnknownModelError."""
+        """Return the labels of an output, by class. Raises UnknownModelError, UnavailableError."""
         served = self._repository.get(model, version)
         labels = self._loader.labels(model, output)
         for step in served.config.ensemble.steps if served.config.ensemble and not labels else ():
@@ -133,7 +139,7 @@ class Core:
         return labels
 
     def statistics(self, model: str = "", version: int = 0) -> list[ModelStatistics]:
-        """Return what served versions did. Raises UnknownModelError."""
+        """Return what served versions did. Raises UnknownModelError, UnavailableError."""
         if model and version:
             return [self._repository.get(model, version).statistics()]
         if model:
@@ -144,6 +150,8 @@ class Core:
         """Begin an inference. Raises RequestError."""
         if self._is_stopping:
             raise UnavailableError("The server is stopping.")
+        if request.sequence is not None:
+            _check_sequence_id(request.sequence.id)
         self.infer_step(request)
 
     def infer_step(self, request: InferRequest) -> None:
@@ -179,7 +187,8 @@ class Core:
                 if override is not None:
                     override.remove()
                 if isinstance(error, ModelError | ConfigError):
-                    raise type(error)(f"failed to load '{model}': {error}") from error
+                    kind = RequestError if override is not None else type(error)  # the client's mistake
+                    raise kind(f"failed to load '{model}': {error}") from error
                 raise
             self._overrides.take(model, override)
             self._wanted.add(model)
@@ -190,7 +199,7 @@ class Core:
         with self._change:
             if not self._repository.is_known(model) and model not in self._store.names():
                 raise UnknownModelError(f"failed to unload '{model}': the store has no such model")
-            steps = self._only_steps_of(model) if with_dependents else []
+            steps = self._loader.only_steps_of(model) if with_dependents else []
             self._repository.unload(model, waits=bool(steps))  # what it was given still needs them
             for name in (model, *steps):
                 self._repository.unload(name)
@@ -218,7 +227,29 @@ class Core:
                 self._wanted.add(model)
             return self._loader.load(model, steps=() if self._is_followed else None)
 
+    def reload_changed(self) -> None:
+        """Load again what has changed in the store, and what ought to be served and is not.
+
+        One that cannot be loaded stays as it was.
+        """
+        same = [model for model in self.models() if self._loader.is_as_loaded(model)]
+        for model in self.models():
+            if model not in same:
+                try:
+                    self.reload(model)
+                except EdgertError as error:
+                    log.debug("model %s stays as it was: %s", model, error)  # whoever loads has said why
+        if same:
+            log.info("not loaded again, as nothing of it has changed: %s", ", ".join(same))
+
     # Behind them.
+
+    def _is_coming(self, model: str) -> bool:
+        """Say whether the start has still to load a model."""
+        try:
+            return not self._has_begun and model in self.named_at_start()
+        except ModelError:  # the store cannot be read just now
+            return False
 
     @property
     def _is_followed(self) -> bool:
@@ -237,16 +268,6 @@ class Core:
                 raise
             raise UnknownModelError(f"failed to load '{model}': {error}") from error
 
-    def _only_steps_of(self, model: str) -> list[str]:
-        """Return the models of an ensemble's steps, and of theirs, that no other ensemble needs."""
-        going: list[str] = [model]
-        for name in going:
-            steps = {step for served in self._repository.versions(name) for step in steps_of(served)}
-            going += sorted(steps - set(going))
-        others = {served.name for served in self._repository.versions()} - set(going)
-        kept = {step for other in others for step in self._loader.reachable(other)}
-        return [name for name in going[1:] if name not in kept]
-
     def _is_same(self, served: ServedVersion, request: InferRequest) -> bool:
         return self._repository.get(request.model, request.version) is served
 
@@ -258,6 +279,7 @@ class Core:
             )
 
 
-def _metadata(config: ModelConfig, tensor: TensorConfig) -> TensorMetadata:
-    axis = (-1,) if config.max_batch_size and not tensor.is_shape_tensor else ()
-    return TensorMetadata(tensor.name, DATATYPE_OF_DTYPE[tensor.dtype], axis + tensor.dims)
+def _check_sequence_id(sequence: int | str) -> None:
+    """Raise RequestError, in the Inference Server's words, for an id that is too long."""
+    if isinstance(sequence, str) and len(sequence.encode(errors="replace")) > MAX_SEQUENCE_ID_BYTES:
+        raise RequestError(f"string correlation ID cannot be longer than {MAX_SEQUENCE_ID_BYTES} characters")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
 from typing import ClassVar
 
-import numpy as np
-
+from edgert.device.handed import HandedPool, HandedPools
 from edgert.errors import (
     CancelledError,
     ClosedError,
@@ -19,9 +19,10 @@ from edgert.errors import (
     UnavailableError,
     UnknownModelError,
 )
-from edgert.frames.request import InferRequest, InferResponse
-from edgert.frames.result import Array
+from edgert.frames.request import InferRequest, InferResponse, KeptOutputs
 from edgert.inference.counts import BatchTimes, Counts
+from edgert.inference.run_tensors import Made, RunTensors, made_by
+from edgert.inference.served_version import ServedVersion
 from edgert.inference.signature import Signature
 from edgert.models.model_config import EnsembleStep, ModelConfig
 from edgert.pipeline.progress import Pulse
@@ -32,10 +33,15 @@ from edgert.stats import LiveCount
 log = logging.getLogger(__name__)
 
 Infer = Callable[[InferRequest], None]
+Find = Callable[[str, int], ServedVersion]  # raises UnknownModelError
 
 
 class ServedEnsemble:
-    """A ServedVersion without lanes of its own. `infer` reaches the models of its steps."""
+    """A ServedVersion without lanes of its own. `infer` reaches the models of its steps.
+
+    A tensor that all its readers read on one device stays there, if the lane that makes it is there too:
+    `find` knows them. Without, all tensors go through the host.
+    """
 
     live: ClassVar[LiveCount] = LiveCount("served ensemble")
 
@@ -46,7 +52,10 @@ class ServedEnsemble:
         config: ModelConfig,
         infer: Infer,
         metrics: Collection[Metric] = (),
+        find: Find | None = None,
+        pools: HandedPools | None = None,
     ) -> None:
+        """`pools` keep memory as long as there are ensembles."""
         if config.ensemble is None:
             raise ModelError(f"{config.file}: field ensemble_scheduling: not given, expected the steps")
         self.name = name
@@ -55,11 +64,19 @@ class ServedEnsemble:
         self.steps = config.ensemble.steps
         self.optional = frozenset(tensor.name for tensor in config.inputs if tensor.optional)
         self._step_infer = infer
+        self._find = find
+        self._pools = pools
+        self._readers: defaultdict[str, list[tuple[EnsembleStep, str]]] = defaultdict(list)
+        for step in self.steps:
+            for own, tensor in step.inputs.items():
+                self._readers[tensor].append((step, own))
         self._signature = Signature(name, config)
         self.counts = Counts(name, version, metrics)
         self._is_open = True
         self._running = 0
         self._lock = threading.Lock()
+        if pools is not None:
+            pools.join()
         self.live.opened()
 
     def infer(self, request: InferRequest) -> None:
@@ -75,6 +92,14 @@ class ServedEnsemble:
                 raise ClosedError(f"Model '{self.name}' takes no more requests.")
             self._running += 1
         EnsembleRun(self, request, rows, self._signature.wanted(request)).begin()
+
+    def pool_of(self, name: str) -> HandedPool | None:
+        """Return the pool of the one device on which the steps read an input; None: not there, or arrays."""
+        return _only(self.pools_of(name))
+
+    def pools_of(self, name: str) -> set[HandedPool | None]:
+        """Return where the steps read a tensor; None among them: as arrays."""
+        return {self._pool_in(step, own) for step, own in self._readers.get(name, ())}
 
     def statistics(self) -> ModelStatistics:
         """Return counts; queue and lanes are those of the steps' models."""
@@ -99,6 +124,8 @@ class ServedEnsemble:
 
     def close(self) -> None:
         """Count one less."""
+        if self._pools is not None:
+            self._pools.leave()
         self.live.closed()
 
     def send(self, step: EnsembleStep, request: InferRequest) -> None:
@@ -122,6 +149,14 @@ class ServedEnsemble:
             with self._lock:
                 self._running -= 1
 
+    def _pool_in(self, step: EnsembleStep, own: str) -> HandedPool | None:
+        if self._find is None:
+            return None
+        try:
+            return self._find(step.model, max(step.version, 0)).pool_of(own)
+        except UnknownModelError:  # the step will say so
+            return None
+
 
 class EnsembleRun:
     """One request on its way through the steps. Steps answer on any thread, several at once."""
@@ -133,7 +168,7 @@ class EnsembleRun:
         self._request = request
         self._rows = rows
         self._wanted = wanted
-        self._tensors: dict[str, Array] = dict(request.inputs)
+        self._tensors = RunTensors(request.inputs, ensemble.steps, wanted)
         self._absent = ensemble.optional - request.inputs.keys()
         self._left = list(ensemble.steps)  # steps that have not begun
         self._under_way = 0
@@ -149,13 +184,12 @@ class EnsembleRun:
         else:  # it was cancelled before
             self._end()
 
-    def step_done(self, step: EnsembleStep, response: InferResponse) -> None:
-        """Keep a step's outputs, and start the steps that waited for them."""
-        kept = {} if response.error else _kept(step, response.outputs)
+    def step_done(self, step: EnsembleStep, response: InferResponse, made: Made = ({}, {})) -> None:
+        """Keep what a step has made, and start the steps that waited for it."""
         with self._lock:  # once: else the last two steps could both find that they are the last
             self._under_way -= 1
             self._error = self._error or response.error
-            self._tensors.update(kept)
+            self._tensors.done(step, made)
             ready = self._take_ready()
             is_over = not self._under_way
         if is_over:
@@ -175,7 +209,7 @@ class EnsembleRun:
             self._error = self._error or CancelledError("The request was cancelled.")
         if self._error is not None:
             self._left.clear()
-        there = self._tensors.keys() | self._absent
+        there = self._absent.union(self._tensors.names)
         ready = [step for step in self._left if there >= set(step.inputs.values())]
         self._left = [step for step in self._left if step not in ready]
         self._under_way += len(ready)
@@ -183,12 +217,14 @@ class EnsembleRun:
 
     def _step_request(self, step: EnsembleStep) -> InferRequest:
         request = self._request
+        kept = self._kept(step)
         return InferRequest(
             model=step.model,
             version=max(step.version, 0),
-            inputs={own: self._tensors[name] for own, name in step.inputs.items() if name in self._tensors},
+            inputs=self._tensors.inputs(step),
             outputs=tuple(step.outputs),
-            responder=StepResponder(self, step),
+            kept=kept,
+            responder=StepResponder(self, step, kept),
             id=request.id,
             priority=request.priority,
             timeout_us=request.timeout_us,
@@ -196,38 +232,51 @@ class EnsembleRun:
             parameters=request.parameters,
         )
 
+    def _kept(self, step: EnsembleStep) -> KeptOutputs | None:
+        """Return which outputs of a step stay where: on the one device on which all read them who read them.
+
+        The answer has an array of those that it wants, unless who sent the request reads them there too.
+        """
+        outer, places, shown = self._request.kept, {}, []
+        for own, name in step.outputs.items():
+            pools, is_wanted = self._ensemble.pools_of(name), name in self._wanted
+            if is_wanted and outer is not None and name in outer.places:
+                pools.add(outer.places[name])
+                is_wanted = name in outer.shown
+            if (pool := _only(pools)) is not None:
+                places[own] = pool
+                shown += [own] * is_wanted
+        return KeptOutputs(places, shown) if places else None
+
     def _end(self) -> None:
         name, version, request = self._ensemble.name, self._ensemble.version, self._request
         response = InferResponse(name, version, request.id)
-        missing = [tensor for tensor in self._wanted if tensor not in self._tensors]
+        missing = [tensor for tensor in self._wanted if tensor not in self._tensors.names]
         if self._error is not None:
             response.error = _told_of(name, self._error)
         elif missing:
             response.error = ModelError(f"in ensemble '{name}', no step gave {', '.join(missing)}")
         else:
-            response.outputs = {tensor: self._tensors[tensor] for tensor in self._wanted}
+            response.outputs = self._tensors.answer(dict.fromkeys(self._wanted), request.kept)
+        self._tensors.close()
         self._ensemble.end(request, self._rows, response)
 
 
 class StepResponder:
     """Where a step's model answers."""
 
-    def __init__(self, run: EnsembleRun, step: EnsembleStep) -> None:
+    def __init__(self, run: EnsembleRun, step: EnsembleStep, kept: KeptOutputs | None) -> None:
         self._run = run
         self._step = step
+        self._kept = kept
 
     def respond(self, response: InferResponse) -> None:
         """Take the step's answer."""
-        self._run.step_done(self._step, response)
+        self._run.step_done(self._step, response, made_by(self._step, response, self._kept))
 
 
-def _kept(step: EnsembleStep, outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return copies of a step's outputs by the ensemble's names; the lane takes its memory back.
-
-    A lane's memory is not held until the next step has read it: two models that wait for each other's
-    memory would wait for ever.
-    """
-    return {name: np.array(outputs[own]) for own, name in step.outputs.items() if own in outputs}
+def _only(pools: set[HandedPool | None]) -> HandedPool | None:
+    return next(iter(pools)) if len(pools) == 1 else None
 
 
 def _told_of(ensemble: str, error: EdgertError) -> EdgertError:

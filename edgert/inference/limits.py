@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from edgert.execute.engine import Lane
 from edgert.models.model_config import InstanceGroup, ModelConfig, RateLimit
-from edgert.schedule.limited_queue import limited
+from edgert.pipeline.instance_groups import LanePlace
+from edgert.schedule.limited_queue import limited_shares
 from edgert.schedule.rate_limiter import LimitedGroup, RateLimiter
 from edgert.schedule.scheduler import BatchQueue
 
@@ -14,47 +14,72 @@ NO_LIMIT = RateLimit()
 
 
 class Limits:
-    """Which lanes of a version belong to which limited group. Close it after the last batch."""
+    """Which lanes of a version belong to which limited group. Close it after the last batch.
 
-    def __init__(self, limiter: RateLimiter, title: str, config: ModelConfig) -> None:
-        """Raises ConfigError: a resource is not there, or means something else in another model."""
+    A group has resources on each of its GPUs: the lanes that it has there are limited for themselves.
+    """
+
+    def __init__(
+        self,
+        limiter: RateLimiter,
+        title: str,
+        config: ModelConfig,
+        places: Sequence[LanePlace],
+        wakes: Sequence[Callable[[], None]],
+    ) -> None:
+        """`places` are those of all lanes, `wakes` let the schedulers look that feed them.
+
+        Raises:
+            ConfigError: a resource is not there, or means something else in another model.
+        """
         self._limiter = limiter
+        self._places = places
+        self._groups: dict[LanePlace, LimitedGroup] = {}
         stated = config.instance_groups or (InstanceGroup(),)
-        self._counts = [group.count for group in stated]
-        self._groups = [
-            LimitedGroup(f"{title}, instance group {number}", group.rate_limit or NO_LIMIT)
-            for number, group in enumerate(stated)
-        ]
+        for place, wake in zip(places, wakes, strict=True):
+            if place not in self._groups:
+                limit = stated[place.group].rate_limit or NO_LIMIT
+                group = LimitedGroup(_name(title, place), limit, place.gpu, wake)
+                self._groups[place] = group
         self._added: list[LimitedGroup] = []
-        for group in self._groups:
-            limiter.add(group)
-            self._added.append(group)
+        try:
+            for group in self._groups.values():
+                limiter.add(group)
+                self._added.append(group)
+        except BaseException:
+            self.close()
+            raise
 
     def views(
-        self, queue: BatchQueue, lanes: Sequence[Lane], first: int = 0
-    ) -> list[tuple[BatchQueue, list[Lane]]]:
-        """Return what each group sees of a queue, with its lanes, which begin with number `first`."""
-        own: dict[int, list[Lane]] = {}
-        for number, lane in enumerate(lanes, first):
-            own.setdefault(self._group_of(number), []).append(lane)
-        views = limited(queue, self._limiter, [self._groups[index] for index in own])
-        return list(zip(views, own.values(), strict=True))
+        self, shares: Sequence[BatchQueue], numbers: Sequence[Sequence[int]]
+    ) -> list[list[tuple[BatchQueue, list[int]]]]:
+        """Return, for each device's share of a queue, what each group sees of it, with its lanes' numbers.
+
+        `numbers` are those of all lanes that take from each share.
+        """
+        lanes = [self._by_group(own) for own in numbers]
+        seen = limited_shares(
+            shares, self._limiter, [[self._groups[place] for place in own] for own in lanes]
+        )
+        return [list(zip(views, own.values(), strict=True)) for views, own in zip(seen, lanes, strict=True)]
 
     def close(self) -> None:
         """Forget the groups."""
         while self._added:
             self._limiter.remove(self._added.pop())
 
-    def _group_of(self, lane: int) -> int:
-        """Return the group of a lane; lanes beyond what the groups count belong to the last."""
-        end = 0
-        for index, count in enumerate(self._counts):
-            end += count
-            if lane < end:
-                return index
-        return len(self._counts) - 1
+    def _by_group(self, numbers: Sequence[int]) -> dict[LanePlace, list[int]]:
+        own: dict[LanePlace, list[int]] = {}
+        for number in numbers:
+            own.setdefault(self._places[number], []).append(number)
+        return own
 
 
 def is_limited(config: ModelConfig) -> bool:
     """Say whether the configuration limits any group."""
     return any(group.rate_limit is not None for group in config.instance_groups)
+
+
+def _name(title: str, place: LanePlace) -> str:
+    where = f" on GPU {place.gpu}" if place.gpu else ""
+    return f"{title}, instance group {place.group}{where}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 
 from edgert.errors import EdgertError, ModelError
+from edgert.inference.poll import Item, tree_of
 from edgert.inference.repository import Repository
 from edgert.inference.served_version import ServedVersion
 from edgert.models.ensemble_checks import PATH, check_ensemble_models
@@ -21,6 +23,7 @@ class Loader:
         self._repository = repository
         self._entry_of = entry_of
         self._labels: dict[str, Labels] = {}
+        self._files: dict[str, tuple[Path, tuple[Item, ...]]] = {}  # of what was loaded last
         self._lacking: dict[str, str] = {}  # ensembles that wait, and the step that is not there
 
     def load(
@@ -62,12 +65,28 @@ class Loader:
             found |= own
         return found
 
+    def only_steps_of(self, model: str) -> list[str]:
+        """Return the models of an ensemble's steps, and of theirs, that no other ensemble needs."""
+        going: list[str] = [model]
+        for name in going:
+            steps = {step for served in self._repository.versions(name) for step in steps_of(served)}
+            going += sorted(steps - set(going))
+        others = {served.name for served in self._repository.versions()} - set(going)
+        kept = {step for other in others for step in self.reachable(other)}
+        return [name for name in going[1:] if name not in kept]
+
+    def is_as_loaded(self, model: str) -> bool:
+        """Say whether a model is served and its folder is as it was when it was loaded."""
+        known = self._files.get(model)
+        return known is not None and bool(self._repository.versions(model)) and known[1] == _items(known[0])
+
     def _load(
         self, model: str, entry: ModelEntry | None, steps: Collection[str] | None, above: tuple[str, ...]
     ) -> None:
         try:
             self._lacking.pop(model, None)
             entry = entry or self._entry_of(model)
+            files = _items(entry.folder)
             labels = _labels_of(entry)
             if entry.config.ensemble is not None:
                 self._load_steps(model, entry.config, entry.config.ensemble, steps, (*above, model))
@@ -76,6 +95,7 @@ class Loader:
             raise
         self._repository.load(entry)
         self._labels[model] = labels
+        self._files[model] = entry.folder, files
 
     def _load_steps(
         self,
@@ -128,6 +148,12 @@ def steps_of(served: ServedVersion) -> set[str]:
     """Return the models that a version hands its requests to."""
     ensemble = served.config.ensemble
     return {step.model for step in ensemble.steps} if ensemble else set()
+
+
+def _items(folder: Path) -> tuple[Item, ...]:
+    """Return what a model consists of; nothing where its folder cannot be read."""
+    tree = tree_of(folder)
+    return () if tree is None else tree.lasting
 
 
 def _labels_of(entry: ModelEntry) -> Labels:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from edgert.device.handed import HandedPools
 from edgert.device.opened import OpenDevice
-from edgert.errors import DeviceLostError
+from edgert.errors import DeviceError, DeviceLostError, ModelError
 from edgert.execute.engine import Engine
 from edgert.frames.request import InferRequest
 from edgert.inference.answers import Answers
 from edgert.inference.cached_version import CachedVersion
-from edgert.inference.ensemble import ServedEnsemble
+from edgert.inference.device_lanes import DeviceLanes, told_of_gpu
+from edgert.inference.ensemble import Find, ServedEnsemble
 from edgert.inference.feed import Feed, QueueFeed
 from edgert.inference.fill import (
     DeviceRequestFiller,
@@ -26,17 +28,20 @@ from edgert.inference.fill import (
     PythonRequestFiller,
     RequestFiller,
 )
+from edgert.inference.keep import OutputKeeper
 from edgert.inference.limits import Limits, is_limited
 from edgert.inference.response_cache import ResponseCache
 from edgert.inference.sequence_feed import SequenceFeed
 from edgert.inference.served_lanes import ServedLanes
 from edgert.inference.served_model import ServedModel
 from edgert.inference.served_version import ServedVersion
+from edgert.inference.sites import FurtherGpus, Site
 from edgert.inference.warmup import run_warmups
 from edgert.models.completion import complete
 from edgert.models.model_config import DynamicBatching, ModelConfig, QueuePolicy
+from edgert.models.runtime import FAMILY_OF_RUNTIME, TENSORRT
 from edgert.models.store import ModelEntry, ModelVersion
-from edgert.pipeline.instance_groups import check_groups
+from edgert.pipeline.instance_groups import LanePlace, check_groups
 from edgert.pipeline.model_plan import ModelPlan, plan_model
 from edgert.pipeline.open_model import lane_options_of
 from edgert.pipeline.shared_engines import LoadEngine
@@ -53,7 +58,7 @@ log = logging.getLogger(__name__)
 
 
 class Opener:
-    """Opens versions on one device, for one scheduler."""
+    """Opens versions on the device of the service, and on further GPUs where instance groups name them."""
 
     def __init__(
         self,
@@ -65,28 +70,34 @@ class Opener:
         limiter: RateLimiter | None = None,
         metrics: Collection[Metric] = (),
         on_lost: Callable[[DeviceLostError], None] = lambda _: None,
+        further: FurtherGpus | None = None,
+        find: Find | None = None,
     ) -> None:
-        """`infer` is where an ensemble sends the requests of its steps.
+        """`infer` is where an ensemble sends the requests of its steps; the first GPU is `device`.
 
-        `on_lost` hears that the device does not answer: nothing goes on.
+        `find` returns a version that is served: ensembles ask it which steps hand over on a device.
+
+        `on_lost` hears that a device does not answer: nothing goes on.
         """
         self._on_lost = on_lost
         self._cache = cache
         self._limiter = limiter
         self._metrics = metrics
-        self._device = device
+        self._home = Site(device, scheduler)
+        self._further = further
         self._load = load
-        self._scheduler = scheduler
         self._infer = infer
+        self._find = find
+        self._pools = HandedPools()
 
     def open(self, entry: ModelEntry, version: ModelVersion) -> ServedVersion:
         """Return the version, its lanes warm. Raises ModelError, ConfigError, OutOfDeviceMemoryError."""
         for warning in entry.warnings:
             log.warning("%s", warning)
         if entry.config.ensemble is not None:
-            return ServedEnsemble(
-                entry.name, version.number, _named(entry.config, entry.name), self._infer, self._metrics
-            )
+            config = _named(entry.config, entry.name)
+            handing = (self._find, self._pools)
+            return ServedEnsemble(entry.name, version.number, config, self._infer, self._metrics, *handing)
         try:
             return self._open_lanes(entry, version)
         except DeviceLostError as lost:
@@ -97,26 +108,54 @@ class Opener:
         plan = plan_model(entry, {}, entry.settings.path)
         self._check_groups(plan)
         title = f"model {entry.name}/{version.number}"
+        sites = [self._site(plan, place) for place in plan.places]
         with ExitStack() as undo:
-            engine = self._load(plan, version, self._device, _threads(plan.lanes))
-            lanes = ServedLanes(engine, self._scheduler, title)
             closing = undo.enter_context(ExitStack())
+            parts = self._load_all(plan, version, sites, closing)
+            lanes = ServedLanes(parts)
+            closing.pop_all()
             closing.callback(lanes.close)
-            config = self._completed(plan, engine)
-            open_feed = partial(_open_feed, config, entry.folder, plan.lanes)
+            config = _completed(plan, parts)
+            open_feed = partial(_open_feed, config, entry.folder, len(sites))
             hidden = hidden_inputs(config)
-            served = ServedModel(
-                entry.name, version.number, config, lanes, open_feed, hidden, self._metrics, self._on_lost
-            )
+            pool = self._pools.of(sites[0].device) if _is_handed(parts) else None
+            told = (self._metrics, self._on_lost, pool)
+            served = ServedModel(entry.name, version.number, config, lanes, open_feed, hidden, *told)
             closing.pop_all()
             undo.callback(served.close)
-            with self._device.driver.current():
-                open_filler = partial(self._open_filler, config, engine, title)
-                lanes.open(plan.lanes, config, lane_options_of(plan), open_filler)
-                run_warmups(config, entry.folder, served.warm)
-            lanes.begin(served.feed, self._limits(title, config))
+            lanes.open(config, lane_options_of(plan), partial(_open_filler, config, title, self._pools))
+            run_warmups(config, entry.folder, served.warm)
+            lanes.begin(served.feed, self._limits(title, config, plan.places, sites))
             undo.pop_all()
             return self._cached(served)
+
+    def _load_all(
+        self, plan: ModelPlan, version: ModelVersion, sites: Sequence[Site], undo: ExitStack
+    ) -> list[DeviceLanes]:
+        """Load the engine on each device that has lanes, once."""
+        parts = []
+        title = f"model {plan.entry.name}/{version.number}"
+        for site in dict.fromkeys(sites):
+            with told_of_gpu(site):
+                engine = self._load(plan, version, site.device, _threads(len(sites)))
+            undo.callback(engine.close)
+            numbers = [number for number, own in enumerate(sites) if own is site]
+            parts.append(DeviceLanes(engine, site, numbers, title))
+        return parts
+
+    def _site(self, plan: ModelPlan, place: LanePlace) -> Site:
+        """Return where a lane runs. Raises ModelError: its GPU is not there."""
+        if not place.gpu or FAMILY_OF_RUNTIME[plan.runtime] is not TENSORRT:
+            return self._home
+        where = f"{plan.entry.config.file}: field instance_group[{place.group}].gpus: found {place.gpu}"
+        if self._further is None:
+            raise ModelError(f"{where}, and only GPU 0 is used here")
+        try:
+            return self._further.site(place.gpu)
+        except DeviceLostError:
+            raise
+        except DeviceError as error:
+            raise ModelError(f"{where}: {error}") from error
 
     def _cached(self, served: ServedModel) -> ServedVersion:
         config = served.config
@@ -124,29 +163,16 @@ class Opener:
         return CachedVersion(served, self._cache) if is_cached and self._cache else served
 
     def _check_groups(self, plan: ModelPlan) -> None:
-        has_gpu = "compute_capability" in self._device.driver.attributes()
+        has_gpu = "compute_capability" in self._home.device.driver.attributes()
         for warning in check_groups(plan.entry.config, plan.runtime, has_gpu=has_gpu):
             log.warning("%s", warning)
 
-    def _limits(self, title: str, config: ModelConfig) -> Limits | None:
-        return Limits(self._limiter, title, config) if self._limiter and is_limited(config) else None
-
-    @staticmethod
-    def _completed(plan: ModelPlan, engine: Engine) -> ModelConfig:
-        info = engine.info
-        config = complete(plan.entry.config, info.inputs, info.outputs, info.batches, info.runtime)
-        if info.runtime != "python":  # which alone can do without an input
-            needed = tuple(msgspec.structs.replace(tensor, optional=False) for tensor in config.inputs)
-            config = msgspec.structs.replace(config, inputs=needed)
-        return _named(config, plan.entry.name)
-
-    def _open_filler(self, config: ModelConfig, engine: Engine, title: str) -> RequestFiller:
-        if engine.info.runtime == "python":
-            return PythonRequestFiller(self._device.copies)
-        shapes = EngineShapes(config)
-        if not engine.is_driven:
-            return HostRequestFiller(shapes, self._device.copies)
-        return DeviceRequestFiller(shapes, self._device, self._device.owner_of(title))
+    def _limits(
+        self, title: str, config: ModelConfig, places: Sequence[LanePlace], sites: Sequence[Site]
+    ) -> Limits | None:
+        if self._limiter is None or not is_limited(config):
+            return None
+        return Limits(self._limiter, title, config, places, [site.scheduler.wake for site in sites])
 
 
 def hidden_inputs(config: ModelConfig) -> frozenset[str]:
@@ -156,6 +182,48 @@ def hidden_inputs(config: ModelConfig) -> frozenset[str]:
         return frozenset()
     controls, states = batching.controls, batching.states
     return frozenset([*(given.name for given in controls), *(state.input_name for state in states)])
+
+
+def _completed(plan: ModelPlan, parts: Sequence[DeviceLanes]) -> ModelConfig:
+    """Return the configuration, complete. Raises ModelError, also for engines that differ between GPUs."""
+    configs = []
+    for part in parts:
+        with told_of_gpu(part.site):
+            configs.append(_completed_by(plan, part.engine))
+            if configs[-1] != configs[0]:
+                first = parts[0].site.device.gpu
+                raise ModelError(
+                    f"{plan.entry.config.file}: field cc_model_filenames: its engine has other tensors than "
+                    f"that of GPU {first}"
+                )
+    return configs[0]
+
+
+def _completed_by(plan: ModelPlan, engine: Engine) -> ModelConfig:
+    info = engine.info
+    config = complete(plan.entry.config, info.inputs, info.outputs, info.batches, info.runtime)
+    if info.runtime != "python":  # which alone can do without an input
+        needed = tuple(msgspec.structs.replace(tensor, optional=False) for tensor in config.inputs)
+        config = msgspec.structs.replace(config, inputs=needed)
+    return _named(config, plan.entry.name)
+
+
+def _is_handed(parts: Sequence[DeviceLanes]) -> bool:
+    """Say whether what is on a device is on that of every lane."""
+    return len(parts) == 1 and parts[0].engine.is_driven
+
+
+def _open_filler(
+    config: ModelConfig, title: str, pools: HandedPools, engine: Engine, site: Site
+) -> RequestFiller:
+    device = site.device
+    if engine.info.runtime == "python":
+        return PythonRequestFiller(device.copies)
+    shapes = EngineShapes(config)
+    if not engine.is_driven:
+        return HostRequestFiller(shapes, device.copies)
+    keeper = OutputKeeper(config, pools.of(device))
+    return DeviceRequestFiller(shapes, device, device.owner_of(title), keeper)
 
 
 def _named(config: ModelConfig, name: str) -> ModelConfig:

@@ -217,6 +217,11 @@ def read_trees(store: ModelStore) -> dict[str, Tree | None]:
     return {name: tree for name in store.names() for tree in _tree(store.folder / name)}
 
 
+def tree_of(folder: Path) -> Tree | None:
+    """Return what a model's folder holds; None if it has gone or cannot be read."""
+    return next(_tree(folder), None)
+
+
 def _tree(folder: Path) -> Iterator[Tree | None]:
     """Yield the tree of a folder, None if it cannot be read, nothing if it has just gone."""
     try:

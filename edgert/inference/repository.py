@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 import msgspec
 
-from edgert.errors import ClosedError, EdgertError, UnknownModelError
+from edgert.errors import ClosedError, EdgertError, UnavailableError, UnknownModelError
 from edgert.inference.served_version import ServedVersion
 from edgert.models.store import ModelEntry, ModelVersion
 from edgert.serve.core import IndexEntry
@@ -45,17 +45,27 @@ class Repository:
         self._retiring: list[threading.Thread] = []
         self._is_closed = False
         self._end_by = math.inf  # when everything has to be over
+        self.is_coming: Callable[[str], bool] = lambda _: False  # will a model that is not known be loaded?
         self.loading = ""  # what is being opened just now; empty if nothing is
         self.loads = 0  # versions whose opening has begun or ended
+        self.has_lost_work = False  # what was given to a version is not answered, as `close` had no more time
 
     def get(self, model: str, version: int = 0) -> ServedVersion:
-        """Return a version that is served; 0 is the newest. Raises UnknownModelError."""
+        """Return a version that is served; 0 is the newest, below is one that there cannot be.
+
+        Raises:
+            UnavailableError: it is being loaded or will soon be, and was not served before.
+            UnknownModelError: neither.
+        """
         versions = self._served.get(model)
+        found = versions.get(version or max(versions)) if versions else None
+        if found is not None:
+            return found
+        if self._is_loading(model, version) or (model not in self._states and self.is_coming(model)):
+            raise UnavailableError(f"Model '{model}' is loading; ask again in a while.")
         if versions:
-            found = versions.get(version or max(versions))
-            if found is not None:
-                return found
-            raise UnknownModelError(f"Request for unknown model: '{model}' version {version} is not found")
+            number = max(version, 0)
+            raise UnknownModelError(f"Request for unknown model: '{model}' version {number} is not found")
         what = "has no available versions" if model in self._states else "is not found"
         raise UnknownModelError(f"Request for unknown model: '{model}' {what}")
 
@@ -136,6 +146,10 @@ class Repository:
         for thread in self._retiring:
             thread.join()
 
+    def _is_loading(self, model: str, version: int) -> bool:
+        states = self._states.get(model, {}).copy()
+        return any(state.state == "LOADING" and version in (0, number) for number, state in states.items())
+
     def _demand_open(self) -> None:
         if self._is_closed:
             raise ClosedError("No model is loaded any more: the service stops.")
@@ -213,6 +227,7 @@ class Repository:
         everything else.
         """
         if not self._becomes_idle(served, deadline):
+            self.has_lost_work = self.has_lost_work or self._is_closed
             served.give_up()
         if not self._becomes_idle(served, deadline, at_least_s=LAST_BATCH_S):
             log.error(

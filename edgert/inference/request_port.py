@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 
 from edgert.execute.engine import BufferSet, Completed, Lane
+from edgert.execute.host_lane import HostLane
 from edgert.inference.feed import Feed
 from edgert.inference.fill import RequestFiller
 from edgert.pipeline.loaded_model import Flights
 from edgert.schedule.limited_queue import LimitedQueue
+from edgert.schedule.request_queue import RequestQueue
 from edgert.schedule.scheduler import BatchQueue
 
 
@@ -35,6 +37,9 @@ class RequestPort:
         self._feed = feed
         self._index = index
         self._fillers = fillers
+        self._lone_queue: RequestQueue | None = None  # its requests cannot go together, nor side by side
+        if len(lanes) == 1 and isinstance(batcher, RequestQueue) and not batcher.is_batching:
+            self._lone_queue = batcher
         self.flights = {id(lane): Flights() for lane in lanes}
         self._thread = 0  # that completes a batch just now
 
@@ -44,9 +49,19 @@ class RequestPort:
         return self._thread == threading.get_ident()
 
     def submit(self, lane: Lane, buffers: BufferSet, waiting: list[Any]) -> None:
-        """Start a batch."""
+        """Start a batch. A short one that nobody waits behind is complete when this returns.
+
+        To wake another thread for it would take longer than the batch; more than one, though, are worth it,
+        as the one thread can run them while the other takes in the next requests.
+        """
         self.flights[id(lane)].begun += 1
-        lane.submit(buffers, partial(self._fill, self._fillers[id(lane)], waiting), waiting)
+        fill = partial(self._fill, self._fillers[id(lane)], waiting)
+        if self._lone_queue is not None and isinstance(lane, HostLane) and not self._lone_queue.waiting:
+            completed = lane.run_short(buffers, fill, waiting)
+            if completed is not None:
+                self.complete(lane, completed)
+                return
+        lane.submit(buffers, fill, waiting)
 
     def complete(self, lane: Lane, completed: Completed) -> None:
         """Answer the requests of a batch and free its buffers."""

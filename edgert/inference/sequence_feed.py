@@ -47,6 +47,7 @@ class SequenceFeed:
         self._is_batched = bool(config.max_batch_size)
         self._controls = [(given.name, control) for given in batching.controls for control in given.controls]
         self._states = batching.states
+        self._state_outputs = tuple(state.output_name for state in batching.states)
         self._id_dtype = next((own.dtype for _, own in self._controls if own.kind == "CORRID"), "")
         self._nobody = InferRequest(model=config.name, inputs={}, responder=Nobody())
         self._initial = {
@@ -112,12 +113,12 @@ class SequenceFeed:
         controls = {name: self._told(control, turn) for name, control in self._controls}
         request = turn.queued.request
         inputs = {**request.inputs, **controls, **turn.sequence.state}
-        return Part(inputs, 1, request, self._answers.part_sender(turn.queued))
+        return Part(inputs, 1, request, self._answers.part_sender(turn.queued), self._state_outputs)
 
     def _empty(self, model: Turn) -> Part:
         inputs = {name: _blank(array) for name, array in model.queued.request.inputs.items()}
         controls = {name: self._untold(control) for name, control in self._controls}
-        return Part({**inputs, **controls, **self._initial}, 1, self._nobody)
+        return Part({**inputs, **controls, **self._initial}, 1, self._nobody, is_empty=True)
 
     def _check_id(self, step: SequenceStep | None) -> None:
         """Raise RequestError for an id that the model cannot be told."""
@@ -197,7 +198,7 @@ class SequenceFeed:
 
 def _blank(array: Array) -> Array:
     """Return zeros, or empty texts, as an array is."""
-    blank = np.zeros_like(array)
+    blank = np.zeros(array.shape, array.dtype)
     if blank.dtype.hasobject:
         blank.fill(b"")
     return blank

@@ -1,136 +1,111 @@
-"""The lanes of one served version: opened and warmed, fed by the scheduler, watched, closed."""
+"""The lanes of one served version, on one device or several: opened and warmed, fed, watched, closed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from contextlib import ExitStack
 
-import numpy as np
-
-from edgert.errors import ModelError
-from edgert.execute.engine import Completed, Engine, Lane, LaneOptions
+from edgert.execute.engine import Completed, LaneOptions
+from edgert.inference.device_lanes import DeviceLanes, OpenFiller
 from edgert.inference.feed import Feed
-from edgert.inference.fill import Part, RequestFiller
+from edgert.inference.fill import Part
 from edgert.inference.limits import Limits
-from edgert.inference.request_port import RequestPort
-from edgert.inference.warmup import run_alone
 from edgert.models.model_config import ModelConfig
-from edgert.models.tensor_spec import TensorSpec
 from edgert.pipeline.progress import Pulse
-from edgert.pipeline.warm_up import WARM_UP_TIMEOUT_S, warm_up
-from edgert.schedule.scheduler import Scheduler
-from edgert.serve.datatypes import host_dtype
+from edgert.pipeline.warm_up import WARM_UP_TIMEOUT_S
+from edgert.schedule.queue_share import share_queue
+from edgert.schedule.scheduler import BatchQueue
 
 
 class ServedLanes:
-    """Owns an engine, its lanes, and the scheduler's ports to them."""
+    """Owns the lanes on each device. They take from one queue, or each from its own."""
 
-    def __init__(self, engine: Engine, scheduler: Scheduler, title: str) -> None:
-        """`title` is what the version is called in messages."""
-        self._engine = engine
-        self._scheduler = scheduler
-        self._title = title
-        self._lanes: list[Lane] = []
-        self._fillers: dict[int, RequestFiller] = {}
-        self._ports: list[RequestPort] = []
+    def __init__(self, parts: Sequence[DeviceLanes]) -> None:
+        """`parts` are on devices that differ; there is at least one."""
+        self._parts = parts
         self._limits: Limits | None = None
-        self.look = scheduler.wake if engine.is_driven else scheduler.look_now
+        self._feed: Feed | None = None
+        self.look: Callable[[], None] = parts[0].look if len(parts) == 1 else self._look_where_awaited
 
-    def open(
-        self, count: int, config: ModelConfig, options: LaneOptions, open_filler: Callable[[], RequestFiller]
-    ) -> None:
-        """Open lanes and run each once. Raises ModelError, OutOfDeviceMemoryError."""
-        for _ in range(count):
-            lane = self._engine.open_lane(config.max_batch_size or 1, self._lane_done, options)
-            self._lanes.append(lane)
-            filler = self._fillers[id(lane)] = open_filler()
-            for rows in lane.batch_sizes() or (1,):
-                if (part := self._zeros(config, rows)) is not None:
-                    warm_up(lane, self._title, partial(filler.fill, [part]))
-        self._engine.warmed()
+    def open(self, config: ModelConfig, options: LaneOptions, open_filler: OpenFiller) -> None:
+        """Open all lanes and run each once. Raises ModelError, OutOfDeviceMemoryError."""
+        for part in self._parts:
+            part.open(config, options, open_filler)
 
     def run_once(self, part: Part, hidden: Collection[str]) -> Iterator[Completed]:
         """Let every lane run a batch that nobody sent; `hidden` inputs that it lacks are zeros.
 
         To be called before `begin`. Raises EdgertError.
         """
-        info = self._engine.info
-        lacking = [spec for spec in info.inputs if spec.name not in part.inputs]
-        missing = [spec.name for spec in lacking if spec.name not in hidden]
-        if missing and info.runtime != "python":  # that knows itself what it can do without
-            raise ModelError(f"inputs: lacks {', '.join(missing)}")
-        zeros = {
-            spec.name: np.zeros(_least(spec, part.rows), host_dtype(spec.dtype))
-            for spec in lacking
-            if spec.name in hidden
-        }
-        whole = Part({**part.inputs, **zeros}, part.rows)
-        for lane in self._lanes:
-            yield run_alone(lane, partial(self._fillers[id(lane)].fill, [whole]), self._title)
+        for own in self._parts:
+            yield from own.run_once(part, hidden)
 
     def begin(self, feed: Feed, limits: Limits | None = None) -> None:
-        """Let the scheduler feed the lanes, within limits that they share with other models."""
+        """Let the schedulers feed the lanes, within limits that they share with other models."""
         self._limits = limits
+        self._feed = feed
         has_queue_each = len(feed.queues) > 1
         for index, queue in enumerate(feed.queues):
-            lanes = [self._lanes[index]] if has_queue_each else self._lanes
-            views = limits.views(queue, lanes, first=index) if limits else [(queue, lanes)]
-            for view, own in views:
-                port = RequestPort(feed, index, view, own, self._fillers, is_driven=self._engine.is_driven)
-                self._ports.append(port)
-        for port in self._ports:
-            self._scheduler.add(port)
+            takers = [
+                (part, [number for number in part.numbers if not has_queue_each or number == index])
+                for part in self._parts
+            ]
+            self._add_ports(feed, index, queue, [taker for taker in takers if taker[1]])
+        for part in self._parts:
+            part.begin()
 
     def pulses(self, hang_s: float, waiting: int) -> Iterator[Pulse]:
         """Yield the pulse of each lane, and of the `waiting` requests."""
-        flights = [own for port in self._ports for own in port.flights.values()]
         limit_s = max(hang_s, WARM_UP_TIMEOUT_S)
-        for number, own in enumerate(flights, 1):
-            part = f"lane {number} of {self._title}"
-            yield Pulse(part, own.ended, is_idle=own.begun == own.ended, limit_s=limit_s)
-        begun = sum(own.begun for own in flights)
-        yield Pulse(f"the queue of {self._title}", begun, is_idle=not waiting, limit_s=limit_s)
+        begun = 0
+        for part in self._parts:
+            for number, own in enumerate(part.flights(), 1):
+                name = f"lane {number} of {part.title}"
+                begun += own.begun
+                yield Pulse(name, own.ended, is_idle=own.begun == own.ended, limit_s=limit_s)
+        yield Pulse(f"the queue of {self._parts[0].title}", begun, is_idle=not waiting, limit_s=limit_s)
 
     def close(self) -> None:
-        """Close lanes and engine. Nothing may be in flight."""
-        for port in self._ports:
-            self._scheduler.remove(port)
+        """Close lanes and engines. Nothing may be in flight."""
+        for part in self._parts:
+            part.stop()
         if self._limits is not None:
             self._limits.close()
-        for lane in self._lanes:
-            lane.close()
-            self._fillers[id(lane)].close()
-        self._lanes.clear()
-        self._engine.close()
+        with ExitStack() as undo:
+            for part in self._parts:
+                undo.callback(part.close)
 
-    @property
-    def lanes(self) -> Sequence[Lane]:
-        """Lanes that are open."""
-        return self._lanes
+    def _add_ports(
+        self, feed: Feed, index: int, queue: BatchQueue, takers: Sequence[tuple[DeviceLanes, list[int]]]
+    ) -> None:
+        numbers = [own for _, own in takers]
+        shares = share_queue(queue, len(takers), self._look_for_the_rest)
+        seen = self._limits.views(shares, numbers) if self._limits else _unlimited(shares, numbers)
+        for (part, _), views in zip(takers, seen, strict=True):
+            for view, own in views:
+                part.add_port(feed, index, view, own)
 
-    def _lane_done(self) -> None:
-        if not any(port.is_completing_here for port in self._ports):
+    def _look_where_awaited(self) -> None:
+        """Wake one scheduler that sleeps, else all that might not look again before a lane is done.
+
+        All too where a limiter may refuse that one, or a request is for one lane only.
+        """
+        awaiting = [part for part in self._parts if part.is_awaited]
+        if self._is_any_as_good:
+            awaiting = next(([part] for part in awaiting if part.site.scheduler.is_idle), awaiting)
+        for part in awaiting:
+            part.look()
+
+    def _look_for_the_rest(self) -> None:
+        if self._feed is not None and self._feed.waiting:
             self.look()
 
-    def _zeros(self, config: ModelConfig, rows: int) -> Part | None:
-        """Return inputs to warm up with; None where shapes are open, and for a model's own code.
-
-        That may have effects outside, and need not understand zeros.
-        """
-        info = self._engine.info
-        is_batched = bool(config.max_batch_size)
-        stated = {tensor.name: tensor.engine_dims for tensor in config.inputs}
-        shapes = {spec.name: stated.get(spec.name, spec.shape[is_batched:]) for spec in info.inputs}
-        if info.runtime == "python" or any(-1 in shape for shape in shapes.values()):
-            return None
-        axis = (rows,) * is_batched
-        zeros = {
-            spec.name: np.zeros(axis + shapes[spec.name], host_dtype(spec.dtype)) for spec in info.inputs
-        }
-        return Part(zeros, rows)
+    @property
+    def _is_any_as_good(self) -> bool:
+        return self._limits is None and self._feed is not None and len(self._feed.queues) == 1
 
 
-def _least(spec: TensorSpec, rows: int) -> tuple[int, ...]:
-    """Return the smallest shape of a tensor for so many rows."""
-    first = (rows if spec.shape[0] == -1 else spec.shape[0],) if spec.shape else ()
-    return (*first, *(max(side, 1) for side in spec.shape[1:]))
+def _unlimited(
+    shares: Sequence[BatchQueue], numbers: Sequence[list[int]]
+) -> list[list[tuple[BatchQueue, list[int]]]]:
+    return [[seen] for seen in zip(shares, numbers, strict=True)]

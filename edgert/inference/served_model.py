@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import ClassVar
 
+from edgert.device.handed import HandedPool
 from edgert.errors import ClosedError, DeviceLostError, RequestError, UnavailableError
 from edgert.frames.request import InferRequest, InferResponse
 from edgert.inference.answers import Answers
@@ -39,16 +40,18 @@ class ServedModel:
         hidden: Collection[str] = (),
         metrics: Collection[Metric] = (),
         on_lost: Callable[[DeviceLostError], None] = lambda _: None,
+        pool: HandedPool | None = None,
     ) -> None:
         """`hidden` are inputs that no client sends; `metrics` is what is kept beside counts.
 
-        `on_lost` hears that nothing goes on.
+        `on_lost` hears that nothing goes on. `pool` is that of the device of all lanes, if there is one.
         """
         self.name = name
         self.version = version
         self.config = config
         self.counts = Counts(name, version, metrics)
         self._lanes = lanes
+        self._pool = pool
         self._hidden = hidden
         self._signature = Signature(name, config, hidden)
         self._answers = Answers(name, version, config, self._signature, self.counts, self._ended, on_lost)
@@ -83,6 +86,11 @@ class ServedModel:
         """Let every lane run a warm-up's batch, before requests come. Raises EdgertError."""
         for completed in self._lanes.run_once(part, self._hidden):
             self._answers.count(part.rows, completed)
+
+    def pool_of(self, name: str) -> HandedPool | None:
+        """Return the pool of the device on which the lanes read an input. Values of shapes are the host's."""
+        is_read = any(tensor.name == name and not tensor.is_shape_tensor for tensor in self.config.inputs)
+        return self._pool if is_read else None
 
     def statistics(self) -> ModelStatistics:
         """Return counts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from edgert.device.handed import HandedPool
 from edgert.frames.request import InferRequest
 from edgert.inference.counts import Counts
 from edgert.models.model_config import ModelConfig
@@ -31,6 +32,9 @@ class ServedVersion(Protocol):
             RequestError: refused; the responder will hear nothing.
             ClosedError: it takes no more requests.
         """
+
+    def pool_of(self, name: str) -> HandedPool | None:
+        """Return the pool of the one device on which all lanes read an input; None: not there, or arrays."""
 
     def statistics(self) -> ModelStatistics:
         """Return what it did since it was loaded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,23 +13,31 @@ from edgert.device.memory import AllocationEvent
 from edgert.errors import ConfigError
 from edgert.exit_codes import ExitCode
 from edgert.inspect.text import bytes_text, table_lines
+from edgert.pipeline.file import PipelineFile
+from edgert.pipeline.running import read_token, server_of
+from edgert.serve.ask import Server, context_for
+from edgert.serve.ask_arguments import Access
 
 PATH = "/v1/allocations"
 TIMEOUT_S = 10.0
 DEFAULT_PORT = 8000
+FILE_SUFFIX = ".toml"
 
 
-def inspect_allocations(url: str, *, events: int = 20, as_json: bool = False) -> ExitCode:
-    """Print who holds memory and the newest `events`, with their age.
+def inspect_allocations(
+    place: str, *, events: int = 20, as_json: bool = False, access: Access | None = None
+) -> ExitCode:
+    """Print who holds memory and the newest `events`, with their age. `place` is a URL or a pipeline file.
 
     Raises:
-        ConfigError: nobody answers at this URL, or somebody else does.
+        ConfigError: nobody answers there, somebody else does, or one that wants to see more.
     """
-    body = _get(url)
+    server = _server(place, access or Access())
+    body = _get(server)
     try:
         report = msgspec.json.decode(body, type=AllocationReport)
     except msgspec.DecodeError as error:
-        raise ConfigError(f"{url} does not answer as edgert does: {error}") from error
+        raise ConfigError(f"{server} does not answer as edgert does: {error}") from error
     lines = [msgspec.json.format(body).decode()] if as_json else allocation_lines(report, events)
     print("\n".join(lines))
     return ExitCode.OK
@@ -65,32 +74,31 @@ def _event_lines(events: list[AllocationEvent], now_mono_ns: int) -> list[str]:
     return ["", *table_lines(("when", "size", "kind", "owner"), rows)]
 
 
-def _get(url: str) -> bytes:
-    connection = http.client.HTTPConnection(*_address(url), timeout=TIMEOUT_S)
-    try:
-        connection.request("GET", PATH)
-        answer = connection.getresponse()
-        body = answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise ConfigError(
-            f"No service answers at {url}: {error}. Is `edgert run` running, with [http] in its file?"
-        ) from error
-    finally:
-        connection.close()
-    if answer.status != http.client.OK:
-        raise ConfigError(f"{url} answered {answer.status} to {PATH}; is it edgert, of this version?")
+def _get(server: Server) -> bytes:
+    hint = "Is `edgert run` running, with [http] in its file?"
+    status, body = server.ask("GET", PATH, TIMEOUT_S, hint)
+    if status != http.client.OK:
+        raise ConfigError(f"{server} answered {status} to {PATH}; is it edgert, of this version?")
     return body
 
 
-def _address(url: str) -> tuple[str, int]:
-    """Return host and port; the port is 8000, as the pipeline file's, where none is given."""
+def _server(place: str, access: Access) -> Server:
+    """Return what a URL, or a pipeline file, names. Raises ConfigError."""
+    if place.endswith(FILE_SUFFIX):
+        return server_of(PipelineFile.load(Path(place)), access)
+    host, port, is_tls = _address(place)
+    token = read_token(access.token_file) if access.token_file else ""
+    return Server(host, port, context_for(access) if is_tls else None, token)
+
+
+def _address(url: str) -> tuple[str, int, bool]:
+    """Return host, port and whether TLS is spoken; the port is 8000, as the pipeline file's, without one."""
+    expected = "expected the service's URL, e.g. http://127.0.0.1:8000, or its pipeline file (.toml)"
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         port = parts.port or DEFAULT_PORT
     except ValueError as error:
-        raise ConfigError(
-            f"{url}: {error}; expected the service's URL, e.g. http://127.0.0.1:8000"
-        ) from error
-    if parts.scheme != "http" or not parts.hostname:
-        raise ConfigError(f"{url}: expected the service's URL, e.g. http://127.0.0.1:8000")
-    return parts.hostname, port
+        raise ConfigError(f"{url}: {error}; {expected}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{url}: {expected}")
+    return parts.hostname, port, parts.scheme == "https"

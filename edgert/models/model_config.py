@@ -89,7 +89,7 @@ class InstanceGroup(
     kw_only=True,
     rename={"rate_limit": "rate_limiter", "is_passive": "passive"},
 ):
-    """Lanes of one kind. `count` is for each GPU in `gpus`; no GPU named means all."""
+    """Lanes of one kind. `count` is for each GPU in `gpus`; without any, the first."""
 
     name: str = ""
     kind: Literal["KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL"] = "KIND_AUTO"

@@ -145,6 +145,24 @@ class ModelStore:
         folders = list_folder(self.folder)
         return tuple(path.name for path in folders if not wrong_with(path.name) and _holds_model(path))
 
+    def warnings(self) -> list[str]:
+        """Return which folders are passed over though they may be meant as models."""
+        try:
+            folders = [path for path in list_folder(self.folder) if path.is_dir()]
+        except ModelError:  # whoever asks for the names is told
+            return []
+        return [
+            f"{path}: is passed over, as it has neither {CONFIG_FILE} nor a version such as {path / '1'}"
+            for path in folders
+            if not wrong_with(path.name) and not _holds_model(path)
+        ] + [
+            f"{path}: is passed over: {wrong}"
+            for path in folders
+            if not path.name.startswith(".")
+            and path.name != "lost+found"
+            and (wrong := wrong_with(path.name))
+        ]
+
     def entry(self, name: str) -> ModelEntry:
         """Read what the store says of a model. Raises ModelError if it is absent or wrong."""
         if wrong := wrong_with(name):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ from edgert.config import Document
 from edgert.control.options import ControlOptions
 from edgert.device.board import probe_cuda_driver
 from edgert.device.opened import DeviceName
-from edgert.errors import ConfigError, EdgertError, ModelError
+from edgert.errors import ConfigError, EdgertError
 from edgert.models.runtime import FAMILY_OF_RUNTIME, TENSORRT
 from edgert.models.store import ModelStore
+from edgert.pipeline.listeners import listener_problems
 from edgert.pipeline.model_plan import ModelPlan, plan_model
 from edgert.pipeline.open_model import check_model
 from edgert.pipeline.options import PipelineOptions
-from edgert.pipeline.served_check import check_served
-from edgert.publish.credentials import find_secret
+from edgert.pipeline.served_part import ServedPart
 from edgert.publish.factory import check_sink
 from edgert.publish.filters import FilterOptions
 from edgert.publish.options import MqttOptions, SinkOptions, TapOptions
@@ -36,6 +36,7 @@ class PipelineFile:
         self.document = document.override(self._overrides)
         self.options = self.document.as_type(PipelineOptions)
         self.store = ModelStore(self.document.resolve(self.options.store))
+        self.served = ServedPart(self.document, self.options, self.store)
 
     @classmethod
     def load(cls, path: Path, overrides: Iterable[str] = ()) -> PipelineFile:
@@ -67,8 +68,11 @@ class PipelineFile:
         return {model: labels for model, labels in found.items() if labels}
 
     def warnings(self) -> list[str]:
-        """Return what edgert ignores in the models' files. Models that are wrong are left to `problems`."""
-        found: list[str] = []
+        """Return what edgert ignores in files and store, and what is a risk.
+
+        Models that are wrong are left to `problems`.
+        """
+        found = [*self.served.warnings(), *self.store.warnings()]
         for model in self.model_names:
             with suppress(EdgertError):
                 found += self.plan(model).warnings()
@@ -92,10 +96,8 @@ class PipelineFile:
         yield from self.own_problems()
         for model in self.model_names:
             yield from _raised(lambda m=model: self._check_model(m, opens_engines))
-        for model in self._served_at_start() if with_served else ():
-            yield from _raised(
-                lambda m=model: check_served(self.store, m, self.document.path, opens_engine=opens_engines)
-            )
+        if with_served:
+            yield from self.served.model_problems(self._served_alone(), opens_engines=opens_engines)
 
     def own_problems(self) -> Iterator[EdgertError]:
         """Yield what is wrong with the file itself; the models' own files are left out."""
@@ -110,8 +112,8 @@ class PipelineFile:
                 yield self._error(f"models.{model}: no source feeds a model of this name")
         if self.options.control is not None:
             yield from self._control_problems(self.options.control)
-        if self.options.serve is not None:
-            yield from _raised(self._check_serve)
+        for problem in chain(self.served.problems(), listener_problems(self.options)):
+            yield self._error(str(problem))
 
     def control_sink(self, control: ControlOptions) -> str:
         """Return the MQTT sink that listens for commands. Raises ConfigError."""
@@ -147,7 +149,8 @@ class PipelineFile:
 
     def _control_problems(self, control: ControlOptions) -> Iterator[EdgertError]:
         yield from _raised(lambda: self.control_sink(control))
-        known = {"model": self.model_names, "source": tuple(self.options.sources)}
+        models = dict.fromkeys([*self.model_names, *self.served.models()])
+        known = {"model": tuple(models), "source": tuple(self.options.sources)}
         for entry, subject, name in control.subjects():
             if name not in known[subject]:
                 there = ", ".join(known[subject])
@@ -212,51 +215,23 @@ class PipelineFile:
                     f"sinks.{name}: publishes to the same topics as sinks.{other}; give it another topic_root"
                 )
 
-    def _check_serve(self) -> None:
-        serve = self.options.serve
-        assert serve is not None  # noqa: S101 - asked by the caller
-        if self.options.http is None and serve.grpc is None:
-            raise self._error("serve: nothing would listen; add [http], [serve.grpc] or both")
-        try:
-            serve.check(self._find_secret, self.store.names())
-        except ConfigError as error:
-            raise self._error(f"serve.{error}") from error
-
-    def _find_secret(self, place: str) -> Path:
-        return find_secret(place, self.document.resolve, os.environ)
-
     @property
     def device_name(self) -> DeviceName:
         """The device that the models' engines need."""
         runtimes = {self.plan(name).runtime for name in self.model_names}
-        if self.options.serve is not None:
-            runtimes |= set(self._served_runtimes())
-        return "cuda" if any(FAMILY_OF_RUNTIME[runtime] is TENSORRT for runtime in runtimes) else "host"
-
-    def _served_runtimes(self) -> Iterator[str]:
-        """Yield the runtimes of all that may be served; models that are wrong are told of when they load."""
-        for name in self.store.names():
-            with suppress(EdgertError):
-                entry = self.store.entry(name)
-                if entry.config.ensemble is None:
-                    yield plan_model(entry, {}, self.document.path).runtime
+        is_needed = any(FAMILY_OF_RUNTIME[runtime] is TENSORRT for runtime in runtimes)
+        return "cuda" if is_needed or self.served.needs_gpu() else "host"
 
     def counted(self) -> str:
         """Return how many sources and models there are, in words."""
         counts = {"sources": len(self.options.sources), "models": len(self.model_names)}
         if self.options.serve is not None:
-            counts["served models"] = len(self._served_at_start())
+            counts["served models"] = len(self._served_alone())
         return ", ".join(f"{count} {what}" for what, count in counts.items())
 
-    def _served_at_start(self) -> Sequence[str]:
+    def _served_alone(self) -> Sequence[str]:
         """Return the models that requests use from the start, and frames do not."""
-        if self.options.serve is None:
-            return ()
-        with suppress(ModelError):  # a store that cannot be read is told of elsewhere
-            there = self.store.names()
-            names = self.options.serve.named_at_start(there)
-            return [name for name in names if name in there and name not in self.model_names]
-        return ()
+        return [name for name in self.served.at_start() if name not in self.model_names]
 
     def _check_model(self, model: str, opens_engine: bool) -> None:
         plan = self.plan(model)

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle, islice
+
+import msgspec
 
 from edgert.errors import ModelError
 from edgert.models.model_config import InstanceGroup, ModelConfig
-from edgert.models.runtime import FAMILY_OF_RUNTIME, ONNX, TENSORRT
+from edgert.models.runtime import FAMILY_OF_RUNTIME, ONNX, PYTHON, TENSORRT
 
-_ONE_GPU = "edgert runs models on GPU 0; many GPUs are not offered in this version"
+
+class LanePlace(msgspec.Struct, frozen=True):
+    """Where one lane of a served model runs."""
+
+    group: int = 0  # of its instance groups
+    gpu: int = 0  # CUDA's number; a model in Python is told it
+
+
+def place_lanes(config: ModelConfig, runtime: str, lanes: int = 0) -> tuple[LanePlace, ...]:
+    """Return the place of each lane for requests: `count` on each GPU of a group, these in turn.
+
+    `lanes` is how many there are in all, if it is not 0: the first so many, or more of the last group. A
+    group that names no GPU is on GPU 0; the Inference Server would take all. ONNX files run on the CPU, so
+    there `count` is for all GPUs together.
+    """
+    groups = config.instance_groups or (InstanceGroup(),)
+    places: list[LanePlace] = []
+    for index, group in enumerate(groups):
+        places += [LanePlace(index, gpu) for gpu in _gpus(group, runtime)] * group.count
+    last = cycle([LanePlace(len(groups) - 1, gpu) for gpu in _gpus(groups[-1], runtime)])
+    wanted = lanes or len(places)
+    return (*places[:wanted], *islice(last, max(0, wanted - len(places))))
 
 
 def check_groups(config: ModelConfig, runtime: str, *, has_gpu: bool) -> list[str]:
     """Return what is not followed. Raises ModelError for what cannot be had.
 
-    `has_gpu`: the service was started with a GPU.
+    `has_gpu`: the service was started with a GPU. Whether the GPUs are there shows when they are opened.
     """
     family = FAMILY_OF_RUNTIME[runtime]
     if family is TENSORRT and not has_gpu:
@@ -32,15 +56,16 @@ def check_groups(config: ModelConfig, runtime: str, *, has_gpu: bool) -> list[st
     return found
 
 
+def _gpus(group: InstanceGroup, runtime: str) -> tuple[int, ...]:
+    has_devices = FAMILY_OF_RUNTIME[runtime] in (TENSORRT, PYTHON)
+    return (group.gpus if has_devices else ()) or (0,)
+
+
 def _gpu_warnings(group: InstanceGroup, where: str) -> Iterator[str]:
     if group.kind == "KIND_CPU":
         raise ModelError(
             f"{where}.kind: found KIND_CPU, expected KIND_GPU: an engine of TensorRT needs a GPU"
         )
-    if group.gpus and 0 not in group.gpus:
-        raise ModelError(f"{where}.gpus: found {_listed(group.gpus)}, expected 0: {_ONE_GPU}")
-    if len(group.gpus) > 1:
-        yield f"{where}.gpus: of {_listed(group.gpus)} only 0 is used: {_ONE_GPU}"
     if group.profile:
         yield f"{where}.profile: is not followed; a batch runs with the profile that fits it"
 
@@ -48,7 +73,3 @@ def _gpu_warnings(group: InstanceGroup, where: str) -> Iterator[str]:
 def _host_warnings(group: InstanceGroup, where: str) -> Iterator[str]:
     if group.kind == "KIND_GPU" or group.gpus:
         yield f"{where}: asks for a GPU; edgert runs ONNX files on the CPU. Build an engine: edgert build"
-
-
-def _listed(gpus: tuple[int, ...]) -> str:
-    return ", ".join(map(str, gpus))

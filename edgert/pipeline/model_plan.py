@@ -22,6 +22,7 @@ from edgert.models.model_config import DynamicBatching, ModelConfig, QueuePolicy
 from edgert.models.runtime import runtime_of, stated_runtime
 from edgert.models.store import ModelEntry, ModelVersion
 from edgert.models.tensor_spec import TensorSpec
+from edgert.pipeline.instance_groups import LanePlace, place_lanes
 from edgert.prepare.options import PrepareOptions
 
 
@@ -58,9 +59,14 @@ class ModelPlan(msgspec.Struct, frozen=True):
 
     @property
     def lanes(self) -> int:
-        """How many batches of this model run at once."""
+        """How many batches of frames run at once: all on one device, whatever GPUs the groups name."""
         groups = self.entry.config.instance_groups
         return self.settings.engine.lanes or sum(group.count for group in groups) or 1
+
+    @property
+    def places(self) -> tuple[LanePlace, ...]:
+        """Where each lane for requests runs."""
+        return place_lanes(self.entry.config, self.runtime, self.settings.engine.lanes)
 
     def engine_file(self, version: ModelVersion, device: OpenDevice) -> Path:
         """Return the engine of a version for this device. Raises ModelError."""
@@ -116,7 +122,6 @@ def _not_done(config: ModelConfig) -> list[str]:
     """Return warnings about fields of config.pbtxt that are read and not followed for frames."""
     groups = config.instance_groups
     never = {
-        "instance_group.gpus": any(group.gpus for group in groups),
         "instance_group.profile": any(group.profile for group in groups),
         "instance_group.secondary_devices": any(group.secondary_devices for group in groups),
         "input.allow_ragged_batch": any(tensor.allow_ragged_batch for tensor in config.inputs),
@@ -135,6 +140,7 @@ def _only_for_requests(config: ModelConfig) -> Iterator[str]:
         "dynamic_batching.default_queue_policy": batching.default_queue_policy != QueuePolicy(),
         "dynamic_batching.priority_queue_policy": bool(batching.priority_queue_policy),
         "sequence_batching": config.sequence_batching is not None,
+        "instance_group.gpus": any(group.gpus not in ((), (0,)) for group in config.instance_groups),
         "instance_group.rate_limiter": any(group.rate_limit for group in config.instance_groups),
         "model_warmup": bool(config.warmups),
         "model_transaction_policy.decoupled": config.is_decoupled,

@@ -1,4 +1,4 @@
-"""Engines that frames and requests share: the weights of one file are in memory once."""
+"""Engines that frames and requests share: the weights of one file are on a device once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Held:
 
 
 class SharedEngines:
-    """Loads an engine file once for all that want the same, and closes it after the last. Any thread.
+    """Loads an engine file once for all that want it on a device, and closes it after the last. Any thread.
 
     Whoever comes first decides the number of threads. A version of which a file was replaced is another one.
     """
@@ -41,7 +41,8 @@ class SharedEngines:
         """Return the version's engine, for lanes of the caller's own. Raises ModelError, ConfigError."""
         if plan.runtime not in _STATELESS:
             return self._load(plan, version, device, threads)
-        key = (*_identity(plan.engine_file(version, device), version), plan.runtime, plan.settings.engine)
+        file = _identity(plan.engine_file(version, device), version)
+        key = (device, *file, plan.runtime, plan.settings.engine)
         held = self._hold(key)
         try:
             with held.loading:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from edgert.errors import ConfigError
 from edgert.models.model_config import RateLimit, Resource
@@ -14,8 +14,12 @@ Totals = dict[tuple[str, int | None], int]  # by name and device; None: global
 class LimitedGroup:
     """Lanes of one instance group on one device. The limiter guards it."""
 
-    def __init__(self, name: str, limit: RateLimit, device: int = 0) -> None:
+    def __init__(
+        self, name: str, limit: RateLimit, device: int = 0, on_freed: Callable[[], None] | None = None
+    ) -> None:
+        """`on_freed` wakes whoever runs the group; None: the limiter's own does."""
         self.name = name
+        self.on_freed = on_freed
         self.priority = max(limit.priority, 1)
         self.needs: Totals = {
             _key(resource, device): resource.count for resource in limit.resources if resource.count > 0
@@ -31,8 +35,8 @@ class RateLimiter:
     A group that was refused waits. Until it was served or withdrew, groups that come after it take nothing
     that it needs: small needs do not starve a large one. Who contends for a resource has turns, a group of
     priority 2 half as many as one of priority 1, and time without contention earns none (start-time fair
-    queueing). `on_freed` is called, on any thread and without the lock, when a group that was refused
-    may try again.
+    queueing). `on_freed`, of the groups that were refused, is called when they may try again, on any thread
+    and without the lock.
     """
 
     def __init__(
@@ -70,7 +74,8 @@ class RateLimiter:
         with self._lock:
             self._groups.remove(group)
             self._count_totals()
-        self._on_freed()
+            waiting = self._waiting()
+        self._tell(waiting)
 
     def may_acquire(self, group: LimitedGroup) -> bool:
         """Say whether `try_acquire` would succeed; if not, the group waits from now on."""
@@ -93,9 +98,8 @@ class RateLimiter:
         """Give back what a batch of the group took."""
         with self._lock:
             self._use(group, -1)
-            is_awaited = any(other.waits_since for other in self._groups)
-        if is_awaited:
-            self._on_freed()
+            waiting = self._waiting()
+        self._tell(waiting)
 
     def withdraw(self, group: LimitedGroup) -> None:
         """Hear that the group has nothing to run just now. Cheap while it does not wait."""
@@ -103,9 +107,20 @@ class RateLimiter:
             return
         with self._lock:
             group.waits_since = 0
-            is_awaited = any(other.waits_since for other in self._groups)
-        if is_awaited:
-            self._on_freed()
+            waiting = self._waiting()
+        self._tell(waiting)
+
+    def remind(self, group: LimitedGroup) -> None:
+        """Wake whoever runs the group, if it waits: what it had to run may have gone elsewhere. Cheap."""
+        if group.waits_since:
+            self._tell([group])
+
+    def _waiting(self) -> list[LimitedGroup]:
+        return [group for group in self._groups if group.waits_since]
+
+    def _tell(self, groups: Iterable[LimitedGroup]) -> None:
+        for wake in {group.on_freed or self._on_freed for group in groups}:
+            wake()
 
     def _may(self, group: LimitedGroup) -> bool:
         rank = (self._turn_of(group), group.waits_since or self._refusals + 1)

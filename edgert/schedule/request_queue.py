@@ -16,7 +16,7 @@ NO_LIMITS = QueueLimits()
 
 
 class RequestQueue:
-    """Any thread offers requests, one scheduler takes batches.
+    """Any thread offers requests, schedulers take batches; several do where a model is on several GPUs.
 
     Levels go strictly by priority, a level in order of coming, its delayed requests after the others: each
     level has two lines. The batch is formed from the front of the lines and goes at once if it is full, has
@@ -41,6 +41,7 @@ class RequestQueue:
         self._lines: dict[int, Line] = {}  # by rank; those that were ever used
         self._order: list[Line] = []
         self._deadlines = Deadlines()
+        self._has_deadlines = False  # a request has had one
         self._number = 0
         self._waiting = 0
         self._is_open = True
@@ -51,6 +52,11 @@ class RequestQueue:
         self._last_rank = -1
         self._is_sealed = False  # the next request cannot join it
         self.is_awaited = True  # a lane would take a request now; the scheduler writes it
+
+    @property
+    def is_batching(self) -> bool:
+        """Requests may go together."""
+        return self._policy.max_batch > 1
 
     @property
     def waiting(self) -> int:
@@ -71,8 +77,11 @@ class RequestQueue:
             if limits.max_size and self._sizes[level - 1] >= limits.max_size:
                 raise UnavailableError("Exceeds maximum queue size")
             self._enqueue(queued, level - 1, now_ns)
-            if timeout_ns := limits.timeout_of(queued.timeout_ns):
+            if (queued.timeout_ns or limits.timeout_ns) and (
+                timeout_ns := limits.timeout_of(queued.timeout_ns)
+            ):
                 self._deadlines.add(queued, now_ns + timeout_ns)
+                self._has_deadlines = True
 
     def close(self) -> None:
         """Take no more requests; those that wait can be taken at once."""
@@ -91,9 +100,11 @@ class RequestQueue:
             return False
         dropped: Dropped = []
         with self._lock:
-            self._time_out(now_ns, dropped)
+            if self._has_deadlines:
+                self._time_out(now_ns, dropped)
             is_due = self._due_count(now_ns, dropped) > 0
-        self._report(dropped)
+        if dropped:
+            self._report(dropped)
         return is_due
 
     def due_ns(self, now_ns: int = 0) -> int | None:
@@ -113,10 +124,12 @@ class RequestQueue:
         dropped: Dropped = []
         batch: list[Queued] = []
         with self._lock:
-            self._time_out(now_ns, dropped)
+            if self._has_deadlines:
+                self._time_out(now_ns, dropped)
             while not batch and (count := self._due_count(now_ns, dropped)):
                 batch = self._pop(count, dropped)
-        self._report(dropped)
+        if dropped:
+            self._report(dropped)
         return batch
 
     def drop_all(self, error: EdgertError) -> None:
@@ -148,7 +161,7 @@ class RequestQueue:
 
     def _due_count(self, now_ns: int, dropped: Dropped) -> int:
         """Return how many requests of the batch go now."""
-        if not self._is_sealed:
+        if not self._is_sealed and len(self._batch) < self._waiting:
             self._form(dropped)
         if self._rows >= self._policy.max_batch:
             return len(self._batch)
@@ -192,14 +205,18 @@ class RequestQueue:
 
     def _pop(self, count: int, dropped: Dropped) -> list[Queued]:
         taken, self._batch = self._batch[:count], self._batch[count:]
-        self._disband()
+        if self._batch:
+            self._disband()
+        else:
+            self._clear_batch()
+        batch = []
         for queued in taken:
             self._forget(queued)
-        if not any(queued.request.is_cancelled for queued in taken):
-            return taken
-        dropped += [(queued, cancelled()) for queued in taken if queued.request.is_cancelled]
-        late = {queued.number for queued, _ in dropped}
-        return [queued for queued in taken if queued.number not in late]
+            if queued.request.is_cancelled:
+                dropped.append((queued, cancelled()))
+            else:
+                batch.append(queued)
+        return batch
 
     def _disband(self) -> None:
         """Send the requests of the batch back to the front of their lines."""
@@ -230,7 +247,8 @@ class RequestQueue:
     def _forget(self, queued: Queued) -> None:
         self._sizes[queued.rank // 2] -= 1
         self._waiting -= 1
-        self._deadlines.discard(queued)
+        if self._has_deadlines:
+            self._deadlines.discard(queued)
 
     def _report(self, dropped: Dropped) -> None:
         for queued, error in dropped:

@@ -116,7 +116,8 @@ class IndexEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 class InferenceCore(Protocol):
     """Serves models. All calls return at once but `load` and `unload`, which may take minutes.
 
-    Any thread may call. `version` 0 is the newest served one.
+    Any thread may call. `version` 0 is the newest served one. What raises UnknownModelError raises
+    UnavailableError for a model that is being loaded just now.
     """
 
     def is_ready(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from edgert.errors import UnknownModelError
+from edgert.errors import UnavailableError, UnknownModelError
 from edgert.models.model_config import ModelConfig
 from edgert.serve import metric_table as table
 from edgert.serve.core import Duration, InferenceCore, InferStatistics, ModelStatistics
@@ -74,7 +74,7 @@ def look(
     for of_one in statistics:
         try:
             configs[of_one.name, of_one.version] = core.model_config(of_one.name, int(of_one.version))
-        except UnknownModelError:  # unloaded just now
+        except (UnknownModelError, UnavailableError):  # unloaded, or being loaded, just now
             continue
     return Served(statistics, configs, cache, dict(refused))
 

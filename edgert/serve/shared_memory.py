@@ -33,6 +33,10 @@ _KEY = re.compile(r"/?([A-Za-z0-9_][A-Za-z0-9._-]{0,254})")
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
+class TakenError(RequestError):
+    """A name that another region has."""
+
+
 class RegionStatus(msgspec.Struct, frozen=True):
     """A region as its client registered it."""
 
@@ -86,12 +90,13 @@ class SharedMemory:
         """Make a shared memory object known.
 
         Raises:
-            RequestError: the name is taken, or the object is not there, not fit or too small.
+            TakenError: the name is taken.
+            RequestError: the object is not there, not fit or too small.
         """
         _check_region(name, offset, byte_size)
         with self._lock:
             if name in self._regions:
-                raise RequestError(f"shared memory region '{name}' already in manager")
+                raise TakenError(f"shared memory region '{name}' already in manager")
             if len(self._regions) >= MAX_REGIONS:
                 raise RequestError(f"there are {MAX_REGIONS} shared memory regions already")
             status = RegionStatus(name, key, offset, byte_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from itertools import chain
@@ -44,9 +45,11 @@ class Line:
         """`changed` hears that a source or model has another state."""
         self.file = file
         self.is_device_lost = False
+        self.has_lost_work = False  # after `close`: a request was not answered in time
         self._put = put
         self._changed = changed
         self._is_stopping = False
+        self._drain_began_mono_s = 0.0
         self._is_open = False
         self._is_born = False
         self._gone: tuple[Iterable[str], Iterable[str]] = ((), ())
@@ -78,7 +81,7 @@ class Line:
         self.assembly.open_line(undo)
         self._open_front(undo)
         self.assembly.open_sources(undo)
-        undo.callback(self.assembly.models.close, self.file.options.service.drain_s)
+        undo.callback(lambda: self.assembly.models.close(self._left_s()))
         self._is_open = True
 
     def load_models(self) -> None:
@@ -101,6 +104,7 @@ class Line:
     def drain(self) -> bool:
         """Take no more frames and let those admitted finish; False if some were dropped."""
         self._is_stopping = True
+        self._drain_began_mono_s = time.monotonic()
         self.announcements.state("draining")
         if self._serving is not None:
             self._serving.stop()
@@ -122,6 +126,11 @@ class Line:
         """Close what is open, the sinks last."""
         self._is_stopping = True
         self._undo.close()
+        if self._serving is not None and self._serving.core.has_lost_work:
+            self.has_lost_work = True
+            log.warning(
+                "not all requests were answered within drain_s = %s", self.file.options.service.drain_s
+            )
         gc.unfreeze()
 
     # What the parts report; called on their threads.
@@ -197,12 +206,12 @@ class Line:
         ]
 
     def load(self, model: str) -> None:
-        """Load or reload one of the pipeline's models; see `Changes`."""
-        self.changes.load(model)
+        """Load or reload one of the models of frames; see `Changes`."""
+        self.changes.load_for_frames(model)
 
     def unload(self, model: str) -> None:
-        """Unload a model; see `Changes`."""
-        self.changes.unload(model)
+        """Unload a model for frames; see `Changes`."""
+        self.changes.unload_for_frames(model)
 
     def allocations(self) -> dict[str, Any]:
         """Return who holds how much memory, and the newest allocations and releases."""
@@ -215,7 +224,7 @@ class Line:
             from edgert.service.serving import Serving  # with asyncio, for those that want it
 
             self._serving = Serving(self.file, serve, self.assembly, self)
-            self.changes.reload_served = self._serving.reload
+            self.changes.served = self._serving.core
             self._serving.open(undo, self._pages())
         elif http is not None:
             from edgert.serve.health import HttpServer  # 15 ms and 2 MB that most boards need not pay
@@ -240,6 +249,13 @@ class Line:
             return msgspec.json.encode(self.allocations()), "application/json"
 
         return {"/metrics": metrics, "/v1/allocations": allocations}
+
+    def _left_s(self) -> float:
+        """Return how much of drain_s is left; all of it where nothing was drained."""
+        drain_s = self.file.options.service.drain_s
+        if not self._drain_began_mono_s:
+            return drain_s
+        return max(0.0, self._drain_began_mono_s + drain_s - time.monotonic())
 
     def _forget(self) -> None:
         self.announcements.forget(*self._gone)

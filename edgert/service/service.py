@@ -151,7 +151,7 @@ class Service:
             report = line.assembly.report()
         # Only a closed sink has sent all that it ever will.
         self._write(msgspec.structs.replace(report, sinks=line.assembly.sink_report()))
-        return is_drained
+        return is_drained and not line.has_lost_work
 
     def _exit_code(self, event: Event, is_drained: bool) -> ExitCode:
         if event in ("ended", "lost") and (failure := self._line.assembly.failure()) is not None:

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import msgspec
 
 from edgert.device.gauges.gauges import Gauges
-from edgert.errors import ConfigError, DeviceLostError, EdgertError
+from edgert.device.opened import OpenDevice, open_device
+from edgert.errors import ConfigError, DeviceLostError
 from edgert.frames.request import InferRequest
 from edgert.inference.core import Core
 from edgert.inference.follower import Follower
@@ -19,6 +20,7 @@ from edgert.inference.open_version import Opener
 from edgert.inference.override import Overrides
 from edgert.inference.repository import Repository
 from edgert.inference.response_cache import ResponseCache
+from edgert.inference.sites import FurtherGpus
 from edgert.pipeline.assembly import Assembly
 from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.options import HttpOptions
@@ -90,6 +92,7 @@ class Serving:
         self._assembly = assembly
         scheduler = assembly.pipeline.scheduler
         self._cache = ResponseCache(options.cache_mb << 20) if options.cache_mb else None
+        self._further = FurtherGpus(self._open_gpu)
         limiter = RateLimiter(scheduler.wake) if options.rate_limit else None
         opener = Opener(
             assembly.device,
@@ -100,6 +103,8 @@ class Serving:
             limiter,
             options.metrics,
             self._device_lost,
+            self._further,
+            find=lambda model, version: self._repository.get(model, version),
         )
         self._repository = Repository(opener.open)
         self.core = LineCore(file.store, options, self._repository, Overrides())
@@ -111,6 +116,7 @@ class Serving:
     def open(self, undo: ExitStack, pages: Pages) -> None:
         """Listen. Raises ConfigError if an address cannot be had or a certificate not be read."""
         drain_s = self._file.options.service.drain_s
+        undo.callback(self._further.close)
         undo.callback(self.core.close, drain_s)
         self._gauges.open()
         undo.callback(self._gauges.close)
@@ -140,17 +146,6 @@ class Serving:
         if self._follower is not None:
             self._follower.stop(self._file.options.service.drain_s)
 
-    def reload(self) -> None:
-        """Load what the store has now of every model that is served or ought to be.
-
-        One that cannot be loaded stays as it was.
-        """
-        for model in self.core.models():
-            try:
-                self.core.reload(model)
-            except EdgertError as error:
-                log.debug("model %s stays as it was: %s", model, error)  # whoever loads has said why
-
     def metrics(self, report: dict[str, Any]) -> bytes:
         """Return the page for Prometheus: the line's counts, those of requests, and the machine's gauges."""
         from edgert.serve.inference_metrics import look  # with Prometheus's client, which costs 3 MB
@@ -171,14 +166,22 @@ class Serving:
         return self._repository.loads
 
     def pulses(self, hang_s: float) -> Iterator[Pulse]:
-        """Yield how far the lanes of served models have come."""
+        """Yield how far the lanes of served models have come, and the schedulers of further GPUs."""
+        yield from self._further.pulses(hang_s)
         for served in self._repository.versions():
             yield from served.pulses(hang_s)
 
     def _infer_step(self, request: InferRequest) -> None:
         self.core.infer_step(request)  # the core is made after who asks it
 
+    def _open_gpu(self, gpu: int) -> OpenDevice:
+        """Take one more GPU; its memory and copies are counted with those of the first."""
+        first = self._assembly.device
+        forced = self._file.options.service.memory
+        return open_device("cuda", first.driver.budget, forced, gpu=gpu, copies=first.copies)
+
     def _device_lost(self, error: DeviceLostError) -> None:
+        self._further.leave()
         pipeline = self._assembly.pipeline
         if pipeline.failure is None:
             pipeline.failure = error

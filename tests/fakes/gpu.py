@@ -80,12 +80,12 @@ class _FakeEvent(HostEvent):
         return super().elapsed_ms(since)
 
 
-def put_gpu(monkeypatch, gpu):
-    """Make a fake the machine's GPU; with None there is a driver, and no pycuda."""
+def put_gpu(monkeypatch, gpu, *more):
+    """Make fakes the machine's GPUs and return the first; with None there is a driver, and no pycuda."""
     module = None
     if gpu is not None:
         module = ModuleType("edgert.device.cuda")
-        module.CudaDriver = lambda budget=None: gpu
+        module.CudaDriver = lambda budget=None, index=0: (gpu, *more)[index]
     monkeypatch.setitem(sys.modules, "edgert.device.cuda", module)
     monkeypatch.setattr("edgert.device.opened.probe_cuda_driver", lambda: CudaDriverProbe((13, 0)))
     return gpu

@@ -153,7 +153,7 @@ class TestLoad:
         with core(tmp_path, mode="explicit", load=("a",)) as served:
             served.load("a", CONFIG, {"1/model.onnx": times(7)})
             for config, files in (("{", {}), (CONFIG, {"1/model.onnx": b"no graph"}), ('{"name": "b"}', {})):
-                with pytest.raises(ModelError):
+                with pytest.raises(RequestError, match="failed to load 'a'"):
                     served.load("a", config, files)
             assert ask_for(served, "a") == 7
             served.reload("a")  # what SIGHUP does

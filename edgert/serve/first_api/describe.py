@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import edgert
-from edgert.errors import UnknownModelError
+from edgert.errors import UnavailableError, UnknownModelError
 from edgert.models.config_json import config_to_message
 from edgert.serve.core import Duration, IndexEntry, InferenceCore, ModelStatistics
 from edgert.serve.first_api.messages import MESSAGE_CLASSES
@@ -53,7 +53,7 @@ class StatusBuilder:
     def _statistics(self, model: str) -> list[ModelStatistics]:
         try:
             return self._core.statistics(model)
-        except UnknownModelError:  # it is not loaded
+        except (UnknownModelError, UnavailableError):  # it is not loaded
             return []
 
     def _add(self, status: Any, entry: IndexEntry, statistics: ModelStatistics | None) -> None:
@@ -73,7 +73,7 @@ class StatusBuilder:
         """Fill in a model's configuration: its name alone while it is not loaded."""
         try:
             known = config_to_message(self._core.model_config(model))
-        except UnknownModelError:
+        except (UnknownModelError, UnavailableError):
             config.name = model
         else:
             config.MergeFromString(known.SerializeToString())  # from another pool

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -18,6 +20,8 @@ from edgert.serve.first_api.messages import MESSAGE_CLASSES, encoded, one_line
 from edgert.serve.first_api.schema import ENUMS
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.message import BINARY, TEXT, Answer, Buffer, status_of
+from edgert.serve.http.site import Later
+from edgert.serve.shared_memory import TakenError
 
 SERVER = "edgert"
 MAX_MESSAGE = 1000  # characters of an error; a header has to be read whole
@@ -26,6 +30,7 @@ _CODES = (  # the first class that fits
     (UnknownModelError, "NOT_FOUND"),
     (UnavailableError, "UNAVAILABLE"),
     (UnsupportedError, "UNSUPPORTED"),
+    (TakenError, "ALREADY_EXISTS"),
     (RequestError, "INVALID_ARG"),
 )
 _numbers = itertools.count(1)  # of requests
@@ -55,16 +60,28 @@ def wants_binary(exchange: Exchange) -> bool:
     return "binary" in parse_qs(exchange.head.query).get("format", ())
 
 
-def told(run: Callable[..., None]) -> Callable[..., None]:
-    """Return a job whose errors are answered in the first API's way."""
+def told(run: Callable[..., Later | None]) -> Callable[..., Later | None]:
+    """Return a job whose errors, also in what is left for later, are answered in the first API's way."""
 
-    def attempt(exchange: Exchange, **names: Any) -> None:
-        try:
-            run(exchange, **names)
-        except EdgertError as error:
-            exchange.reply(failure(error))
+    def attempt(exchange: Exchange, **names: Any) -> Later | None:
+        later: Later | None = None
+        with _told_of_errors(exchange):
+            later = run(exchange, **names)
+        return later and functools.partial(attempt_later, exchange, later)
+
+    def attempt_later(exchange: Exchange, later: Later) -> None:
+        with _told_of_errors(exchange):
+            later()
 
     return attempt
+
+
+@contextmanager
+def _told_of_errors(exchange: Exchange) -> Iterator[None]:
+    try:
+        yield
+    except EdgertError as error:
+        exchange.reply(failure(error))
 
 
 def _status_header(code: str, text: str = "") -> tuple[str, str]:

@@ -23,6 +23,16 @@ HEADER = "NV-InferRequest"
 FLAG_SEQUENCE_START = 1
 FLAG_SEQUENCE_END = 2
 MAX_AXES = 32  # that all releases of NumPy have
+LONG_TEXT_BYTES = 1 << 15  # texts that take long to be told apart
+LONG_COPY_BYTES = 1 << 20  # of shared memory
+
+
+class Announced(msgspec.Struct, frozen=True):
+    """A request's header with its tensors' places."""
+
+    header: Any
+    body: InferBody
+    batch_size: int
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -46,16 +56,28 @@ class HeaderReader:
         self._inputs = InputReader(core, model, version, regions)
         self._regions = regions
 
-    def read(self, exchange: Exchange) -> Asked:
-        """Return what a request asks for; its inputs are views of the body. Raises RequestError."""
+    def read_header(self, exchange: Exchange) -> Announced:
+        """Return what the header says. Raises RequestError."""
         header = self._header(exchange)
         batch_size = self._batch_size(header)
         tensors = [self._tensor(tensor, batch_size) for tensor in header.input]
+        return Announced(header, InferBody(inputs=tensors), batch_size)
+
+    def is_long(self, announced: Announced) -> bool:
+        """Say whether `read` takes too long for the fronts' own thread."""
+        places = [tensor.parameters for tensor in announced.body.inputs if tensor.datatype == "BYTES"]
+        texts = [max(place.binary_data_size or 0, place.shared_memory_byte_size) for place in places]
+        copied = self._inputs.copied_bytes(announced.body)
+        return max(texts, default=0) > LONG_TEXT_BYTES or copied > LONG_COPY_BYTES
+
+    def read(self, announced: Announced, exchange: Exchange) -> Asked:
+        """Return what a request asks for; its inputs are views of the body. Raises RequestError."""
+        header = announced.header
         return Asked(
-            inputs=self._inputs.read(InferBody(inputs=tensors), exchange.body, exchange.hold_json),
+            inputs=self._inputs.read(announced.body, exchange.body, exchange.hold_json),
             wishes={output.name: self._wish(output) for output in header.output},
             number=header.id,
-            batch_size=batch_size,
+            batch_size=announced.batch_size,
             is_batched=bool(self._max_batch),
             sequence=_sequence(header),
         )

@@ -9,10 +9,11 @@ from edgert.frames.request import InferRequest
 from edgert.serve.core import InferenceCore
 from edgert.serve.first_api.describe import StatusBuilder, regions_message
 from edgert.serve.first_api.reply import message_answer, success, told
-from edgert.serve.first_api.request import HeaderReader
+from edgert.serve.first_api.request import Asked, HeaderReader
 from edgert.serve.first_api.response import DECOUPLED, FirstApiResponder
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.router import Route, Router
+from edgert.serve.http.site import Later
 from edgert.serve.shared_memory import SharedMemory
 from edgert.serve.transaction import demand_one_answer
 
@@ -69,11 +70,22 @@ class FirstApiRoutes:
         """Answer what the repository has."""
         exchange.reply(message_answer(self._status.index(), exchange))
 
-    def infer(self, exchange: Exchange, model: str, version: int = 0) -> None:
-        """Begin an inference. Raises RequestError."""
+    def infer(self, exchange: Exchange, model: str, version: int = 0) -> Later | None:
+        """Begin an inference, or return what begins it. Raises RequestError."""
         demand_one_answer(self._core, model, version, DECOUPLED)
         regions = self._regions if exchange.is_local else None
-        asked = HeaderReader(self._core, model, version, regions).read(exchange)
+        reader = HeaderReader(self._core, model, version, regions)
+        announced = reader.read_header(exchange)
+
+        def begin() -> None:
+            self._begin(exchange, model, version, reader.read(announced, exchange))
+
+        if reader.is_long(announced):
+            return begin
+        begin()
+        return None
+
+    def _begin(self, exchange: Exchange, model: str, version: int, asked: Asked) -> None:
         request = InferRequest(
             model=model,
             version=version,

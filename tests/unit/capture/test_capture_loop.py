@@ -276,6 +276,25 @@ def test_held_source_delivers_nothing_but_sends_answers(make, clock):
     assert str(reply.refused[0]) == "Source cam takes no frames at the moment."
 
 
+def test_what_is_lost_while_a_source_is_held_is_counted_meanwhile(make, clock):
+    seen = []
+
+    def tend(timeout_s):
+        seen.append(capture.stats.lost.snapshot())
+        source.counts = {"gap": 2}
+        if len(seen) == 3:
+            capture.stop()
+
+    source = FakeSource([PICTURE], clock)
+    capture = make([], "router+bind:inproc://a", source=source)
+    source.tend = tend
+    source.open()
+    capture._connection.open()
+    capture.hold()
+    capture.run()
+    assert seen == [{}, {"gap": 2}, {"gap": 4}]
+
+
 def test_held_camera_waits_until_it_is_resumed(make, clock):
     capture = make([PICTURE])
     capture.hold()

@@ -86,6 +86,25 @@ def test_each_load_of_a_model_is_an_owner_of_its_own_while_the_last_holds_memory
     assert device.owner_of("model m/1") == "model m/1"
 
 
+def test_another_gpu_is_taken_by_its_number_and_its_owners_say_it(monkeypatch):
+    first, second = FakeGpu(DISCRETE), FakeGpu(DISCRETE)
+    put_gpu(monkeypatch, first, second)
+    device = open_device("cuda", gpu=1)
+    assert (device.driver, first.opened, second.opened) == (second, 0, 1)
+    assert device.owner_of("model m/1") == "model m/1 on GPU 1"
+    device.close()
+
+
+def test_gpus_may_be_counted_together(monkeypatch):
+    put_gpu(monkeypatch, FakeGpu(DISCRETE), FakeGpu(DISCRETE))
+    first = open_device("cuda")
+    second = open_device("cuda", gpu=1, copies=first.copies)
+    second.copies.add("host_to_device", 100)
+    assert first.copies.bytes["host_to_device"] == 100
+    for device in (first, second):
+        device.close()
+
+
 def test_the_host_needs_no_library_of_a_gpu(monkeypatch):
     put_gpu(monkeypatch, None)
     open_device("host").close()

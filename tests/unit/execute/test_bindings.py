@@ -91,7 +91,7 @@ def test_outputs_are_read_where_the_engine_wrote_them(rig):
     boxes, classes = np.arange(10, dtype=np.float32).reshape(2, 5), np.array([[1, 2], [3, 4]], np.int64)
     write(binding.tensors["boxes"], boxes)
     write(binding.tensors["classes"], classes)
-    assert (binding.fetches, binding.fetch_bytes) == ((), 0)
+    assert (binding.fetches(), binding.fetch_bytes()) == ((), 0)
     np.testing.assert_array_equal(binding.outputs["boxes"], boxes)
     np.testing.assert_array_equal(binding.outputs["classes"], classes)
 
@@ -110,12 +110,61 @@ def test_outputs_of_a_device_with_memory_of_its_own_are_fetched_by_one_copy(rig)
     np.testing.assert_array_equal(binding.outputs["boxes"], 1)
     np.testing.assert_array_equal(binding.outputs["classes"], classes)
     [copy] = rig.driver.asked
-    assert copy.what == binding.fetch_bytes == ALIGNMENT + classes.nbytes
+    assert copy.what == binding.fetch_bytes() == ALIGNMENT + classes.nbytes
+
+
+THREE = EngineInfo(
+    "fake",
+    INFO.inputs[:1],
+    tuple(TensorSpec(name, "float32", (-1, 4)) for name in ("a", "b", "none", "c")),
+    batches=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("fetched", "spans"),
+    [
+        (None, [(0, 3)]),
+        (set(), []),
+        ({"a"}, [(0, 1)]),
+        ({"a", "b"}, [(0, 2)]),
+        ({"a", "c"}, [(0, 1), (2, 1)]),
+        ({"a", "none", "c"}, [(0, 1), (2, 1)]),
+        ({"b", "none", "c"}, [(1, 2)]),
+        ({"none"}, []),
+    ],
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),  # the same in every process
+)
+def test_only_named_outputs_are_fetched_and_neighbours_by_one_copy(rig, fetched, spans):
+    memory = rig.open(
+        THREE, {"image": (8, 4), **dict.fromkeys("abc", (8, 4)), "none": (8, 0)}, is_staged=True
+    )
+    shapes = dict.fromkeys("abc", (2, 4)) | {"none": (2, 0)}
+    binding = memory.bind(((2, 4),), shapes, None)
+    for name in "abc":
+        write(binding.tensors[name], np.ones((2, 4), np.float32))
+    names = None if fetched is None else frozenset(fetched)
+    stream = rig.driver.open_stream()
+    binding.fetch(stream, names)
+    stream.close()
+
+    last = [(begin * ALIGNMENT, (begin + count - 1) * ALIGNMENT + 32) for begin, count in spans]
+    assert [asked.what for asked in rig.driver.asked] == [end - begin for begin, end in last]
+    assert binding.fetch_bytes(names) == sum(end - begin for begin, end in last)
+    seen = {name for name in "abc" if binding.outputs[name].all()}
+    assert seen == (set("abc") if fetched is None else fetched & set("abc"))
+
+
+def test_the_engines_own_memory_of_an_output_is_told_with_its_shape_and_type(rig):
+    binding = rig.bind(batch=3, is_staged=True)
+    left = binding.left["classes"]
+    assert (left.address, left.shape, left.dtype) == (binding.tensors["classes"], (3, 2), "int64")
+    assert left.address != binding.outputs["classes"].ctypes.data
 
 
 def test_a_small_batch_fetches_only_what_it_has(rig):
     memory = rig.open(is_staged=True)
-    one, eight = (memory.bind(*shapes_of(batch), None).fetch_bytes for batch in (1, 8))
+    one, eight = (memory.bind(*shapes_of(batch), None).fetch_bytes() for batch in (1, 8))
     assert (one, eight) == (ALIGNMENT + 16, ALIGNMENT + 128)
 
 
@@ -141,7 +190,7 @@ def test_an_output_without_elements_is_an_empty_array(rig):
     info = EngineInfo("fake", INFO.inputs[:1], (TensorSpec("none", "float32", (-1, 0)),), batches=True)
     memory = rig.open(info, {"image": (8, 4), "none": (8, 0)}, is_staged=True)
     binding = memory.bind(((2, 4),), {"none": (2, 0)}, None)
-    assert (binding.outputs["none"].shape, binding.fetch_bytes) == ((2, 0), 0)
+    assert (binding.outputs["none"].shape, binding.fetch_bytes()) == ((2, 0), 0)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +252,7 @@ def add(cache, batch, driver=None):
     binding = cache.add(*shapes_of(batch), None)
     if driver is not None:
         driver.open_graphs += 1
-        binding.graph = NotedGraph(driver)
+        cache.keep(binding.shapes, None, NotedGraph(driver))
     return binding
 
 
@@ -236,12 +285,36 @@ def test_without_graphs_more_bindings_are_kept(rig):
     cache.close()
 
 
+def test_graphs_that_fetch_other_outputs_of_the_same_shapes_count_against_the_same_limit(rig, cache):
+    binding = add(cache, 1)
+    graphs = {}
+    for fetched in (None, frozenset(), frozenset({"boxes"})):
+        rig.driver.open_graphs += 1
+        graphs[fetched] = NotedGraph(rig.driver)
+        cache.keep(binding.shapes, fetched, graphs[fetched])
+        cache.graph(binding.shapes, None)  # used again and again
+    assert cache.graph(binding.shapes, frozenset()) is None
+    for fetched in (None, frozenset({"boxes"})):
+        assert cache.graph(binding.shapes, fetched) is graphs[fetched]
+    assert (rig.driver.open_graphs, cache.dropped) == (2, 1)
+
+
+def test_a_binding_that_goes_takes_all_its_graphs(rig, cache):
+    for batch, fetched in ((1, None), (1, frozenset())):
+        cache.find(shapes_of(batch)[0]) or add(cache, batch)
+        rig.driver.open_graphs += 1
+        cache.keep(shapes_of(batch)[0], fetched, NotedGraph(rig.driver))
+    add(cache, 2)
+    add(cache, 3)
+    assert (rig.driver.open_graphs, cache.dropped) == (0, 2)
+
+
 def test_dropped_graphs_are_freed_and_their_bindings_stay(rig, cache):
     bindings = [add(cache, batch, rig.driver) for batch in (1, 2)]
     cache.drop_graphs()
     assert rig.driver.open_graphs == 0
     assert [cache.find(binding.shapes) for binding in bindings] == bindings
-    assert [binding.graph for binding in bindings] == [None, None]
+    assert [cache.graph(binding.shapes, None) for binding in bindings] == [None, None]
 
 
 def test_closing_frees_graphs_and_memory(rig, cache):

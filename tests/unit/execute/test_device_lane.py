@@ -295,6 +295,72 @@ def test_copies_of_outputs_are_counted_where_they_are_made(opened):
     assert device.copies.bytes.snapshot() == {"device_to_host": 2 * 4 * 4}
 
 
+@pytest.fixture
+def staged():
+    device = open_device("host")
+    device.memory = type(device.memory)(device.memory.slots, True, device.memory.outputs, True, "forced")
+    return device
+
+
+def leaving(value, target, fetched):
+    """Return a fill that lets output `y` be copied to a buffer, and only `fetched` come to the host."""
+
+    def fill(buffers):
+        fill_with(value)(buffers)
+        buffers.leave([(target.address, buffers.left()["y"].address, 2 * 4 * 4)], fetched)
+
+    return fill
+
+
+@pytest.mark.parametrize("is_timed", [False, True], ids=["", "timed"])
+def test_an_output_may_be_copied_on_the_device_and_not_to_the_host(opened, staged, is_timed):
+    lane, target = opened(device=staged, timed=is_timed), staged.driver.allocate(32)
+    completed = run(lane, leaving(3.0, target, frozenset()))
+    np.testing.assert_array_equal(target.array_u8.view(np.float32), 3.0)
+    assert completed.buffers.outputs() == {}
+    assert staged.copies.bytes.snapshot() == {"device_to_device": 2 * 4 * 4}
+    lane.release(completed.buffers)
+    target.free()
+
+
+def test_what_one_batch_leaves_the_next_of_its_buffer_set_does_not(opened, staged):
+    lane, target = opened(device=staged), staged.driver.allocate(32)
+    for _ in range(2):
+        lane.release(run(lane, leaving(3.0, target, frozenset())).buffers)
+    target.array_u8[:] = 0
+    for _ in range(2):
+        completed = run(lane, fill_with(4.0))
+        np.testing.assert_array_equal(completed.buffers.outputs()["y"][:2], 4.0)
+        lane.release(completed.buffers)
+    assert not target.array_u8.any()
+    target.free()
+
+
+def test_outputs_that_are_not_staged_are_seen_by_the_host_whatever_stays(opened):
+    device = open_device("host")
+    lane, target = opened(device=device), device.driver.allocate(32)
+    completed = run(lane, leaving(3.0, target, frozenset()))
+    np.testing.assert_array_equal(completed.buffers.outputs()["y"][:2], 3.0)
+    np.testing.assert_array_equal(target.array_u8.view(np.float32), 3.0)
+    assert device.copies.bytes.snapshot() == {"device_to_device": 2 * 4 * 4}
+    lane.release(completed.buffers)
+    target.free()
+
+
+def test_a_batch_that_fails_copies_nothing_on(opened, staged):
+    context = FakeContext()
+    lane, target = opened(device=staged, contexts=[context]), staged.driver.allocate(32)
+    context.fails = ModelError("did not run")
+    lane.release(run(lane, leaving(3.0, target, frozenset())).buffers)
+    assert staged.copies.copies.snapshot() == {}
+    target.free()
+
+
+def test_a_batch_without_inputs_leaves_no_outputs(opened):
+    failed = run(opened(), lambda buffers: buffers.left())
+    assert "did not run" in str(failed.error)
+
+
 def test_host_has_no_kernels_and_no_graphs():
     driver = open_device("host").driver
     stream = driver.open_stream()

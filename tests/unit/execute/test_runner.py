@@ -10,7 +10,7 @@ import pytest
 from edgert.device.host import HostEvent
 from edgert.device.memory import Budget, MemoryKind
 from edgert.errors import DeviceError, DeviceLostError, ModelError, OutOfDeviceMemoryError
-from edgert.execute.bindings import BindingCache, TensorMemory
+from edgert.execute.bindings import NOTHING, BindingCache, TensorMemory
 from edgert.execute.engine import EngineInfo
 from edgert.execute.runner import MAX_KNOWN_SHAPES, Runner, batch_sizes
 from edgert.models.tensor_spec import TensorSpec
@@ -60,9 +60,9 @@ class Rig:
         self._opened.append(BindingCache(memory, graphs))
         return self._opened[-1]
 
-    def run(self, runner, cache, *, batch=2, fetches=True):
+    def run(self, runner, cache, *, batch=2, fetched=None):
         binding = runner.bind(cache, {"x": (batch, 4)})
-        runner.run(binding, self.stream, cache, fetches=fetches)
+        runner.run(binding, self.stream, cache, fetched)
         return binding
 
     def close(self):
@@ -220,14 +220,14 @@ def test_outputs_are_fetched_behind_the_engine(staged):
     binding = runner.bind(cache, {"x": (2, 4)})
     memory = (ctypes.c_float * 8).from_address(binding.inputs["x"].address)
     memory[:] = range(8)
-    runner.run(binding, staged.stream, cache, fetches=True)
+    runner.run(binding, staged.stream, cache)
     np.testing.assert_array_equal(binding.outputs["y"].ravel(), np.arange(8))
     assert staged.driver.verbs() == ["copy"]
 
 
 def test_outputs_are_left_to_the_lane_where_it_wants_to_fetch_them(staged):
     runner = staged.runner()
-    staged.run(runner, staged.cache(runner, graphs=0), fetches=False)
+    staged.run(runner, staged.cache(runner, graphs=0), fetched=NOTHING)
     assert staged.driver.verbs() == []
 
 
@@ -238,6 +238,20 @@ def test_the_copies_of_the_outputs_are_part_of_the_graph(staged):
     assert staged.driver.verbs() == ["copy", "begin", "copy", "end"]
     staged.run(runner, cache)
     assert staged.driver.verbs()[4:] == ["launch"]
+
+
+def test_a_batch_that_nobody_wants_on_the_host_has_a_graph_of_its_own(staged):
+    runner = staged.runner()
+    cache = staged.cache(runner)
+    staged.run(runner, cache)
+    binding = staged.run(runner, cache, fetched=NOTHING)
+    assert staged.driver.verbs()[4:] == ["begin", "end"]
+    graphs = [cache.graph(binding.shapes, fetched) for fetched in (None, NOTHING)]
+    for fetched in (NOTHING, None, NOTHING):
+        staged.run(runner, cache, fetched=fetched)
+    launched = [asked.what for asked in staged.driver.asked if asked.verb == "launch"]
+    assert launched == [graphs[1], graphs[0], graphs[1]]
+    assert (runner.captured, runner.enqueued, runner.launched) == (2, 2, 3)
 
 
 def test_waits_and_marks_of_a_group_are_not_part_of_the_graph(rig):

@@ -7,7 +7,7 @@ import pytest
 
 from edgert.errors import DeviceLostError, ModelError
 from edgert.execute.engine import Completed
-from edgert.frames.request import InferRequest
+from edgert.frames.request import InferRequest, KeptOutputs
 from edgert.inference.answers import Answers
 from edgert.inference.counts import Counts
 from edgert.inference.signature import Signature
@@ -19,9 +19,10 @@ IN = TensorConfig(name="IN", dtype="float32", dims=(2,))
 
 
 class Buffers:
-    """A buffer set with these outputs."""
+    """A buffer set with these outputs, of a lane of the host, or of a device."""
 
-    def __init__(self, **outputs):
+    def __init__(self, stream, **outputs):
+        self.stream = stream
         self._outputs = outputs
 
     def outputs(self):
@@ -40,12 +41,13 @@ class Site:
             "m", 1, config, signature, self.counts, lambda *ended: self.ended.append(ended), self.lost.append
         )
 
-    def give(self, *rows, error=None, **outputs):
+    def give(self, *rows, error=None, stream=None, kept=None, **outputs):
         """Answer requests of so many rows; return the error or outputs of each."""
         batch = [
-            Queued(InferRequest(model="m", inputs={}, responder=Answered()), rows=count) for count in rows
+            Queued(InferRequest(model="m", inputs={}, responder=Answered(), kept=kept), rows=count)
+            for count in rows
         ]
-        self.answers.give(batch, Completed(Buffers(**outputs), batch, error, 0, 1, 2))
+        self.answers.give(batch, Completed(Buffers(stream, **outputs), batch, error, 0, 1, 2))
         finals = [queued.request.responder.final() for queued in batch]
         assert len(self.ended) == len(batch)
         return [final.error or final.outputs for final in finals]
@@ -72,6 +74,31 @@ def test_an_output_that_has_other_rows_than_the_batch_is_an_error_of_every_reque
         assert isinstance(error, ModelError)
         assert f"output 'OUT' has shape {list(array.shape)} for a batch of 3" in str(error)
         assert "max_batch_size: 0" in str(error)
+
+
+def test_a_device_runs_a_batch_at_a_larger_size_whose_other_rows_mean_nothing():
+    rows = np.arange(16, dtype=np.float32).reshape(8, 2)
+    first, second = Site(output()).give(1, 1, OUT=rows, stream="a device's")
+    np.testing.assert_array_equal([first["OUT"][0], second["OUT"][0]], rows[:2])
+
+
+def test_fewer_rows_than_the_batch_are_an_error_on_a_device_too():
+    for error in Site(output()).give(1, 2, OUT=f32(2, 2), stream="a device's"):
+        assert "has shape [2, 2] for a batch of 3" in str(error)
+
+
+def test_outputs_that_stayed_on_the_device_are_not_in_the_response():
+    site = Site(output(), output("MID"))
+    kept = KeptOutputs({}, tensors={"MID": "a tensor"})
+    [outputs] = site.give(1, OUT=f32(1, 2), MID=f32(1, 2), kept=kept)
+    assert list(outputs) == ["OUT"]
+
+
+def test_outputs_that_stayed_and_are_wanted_as_arrays_too_are_in_the_response():
+    site = Site(output(), output("MID"))
+    kept = KeptOutputs({}, ["MID"], {"MID": "a tensor"})
+    [outputs] = site.give(1, OUT=f32(1, 2), MID=f32(1, 2), kept=kept)
+    assert list(outputs) == ["OUT", "MID"]
 
 
 def test_without_a_batch_axis_any_number_of_rows_is_right():

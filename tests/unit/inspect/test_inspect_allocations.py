@@ -117,7 +117,7 @@ def test_json_is_the_whole_answer(url, capsys):
     assert report["events"][0]["kind"] == "pinned"
 
 
-@pytest.mark.parametrize("wrong", ["https://127.0.0.1:1", "http://", "http://127.0.0.1:port", "[::1"])
+@pytest.mark.parametrize("wrong", ["ftp://127.0.0.1:1", "http://", "http://127.0.0.1:port", "[::1"])
 def test_what_is_no_url_is_refused(wrong):
     with pytest.raises(ConfigError, match="expected the service's URL"):
         inspect_allocations(wrong)

@@ -73,6 +73,39 @@ def test_only_models_of_the_pipeline_are_loaded(changes, assembly):
     assert assembly.models.loads == []
 
 
+class Served:
+    """What requests use."""
+
+    def __init__(self):
+        self.calls = []
+
+    def load(self, model):
+        self.calls.append(("load", model))
+
+    def unload(self, model):
+        self.calls.append(("unload", model))
+
+    def reload_changed(self):
+        self.calls.append("reload")
+
+
+def test_with_serving_every_model_of_the_store_is_loaded_through_it(changes, assembly):
+    changes.served = served = Served()
+    changes.load("x")
+    changes.unload("x")
+    assert served.calls == [("load", "x"), ("unload", "x")]
+    assert assembly.models.loads == []
+    changes.load_for_frames("a")
+    assert (assembly.models.loads, len(served.calls)) == (["a"], 2)
+
+
+def test_all_are_reloaded_for_frames_and_what_has_changed_for_requests(changes, assembly):
+    changes.served = served = Served()
+    changes.reload_all()
+    assert served.calls == ["reload"]
+    assert assembly.models.loads == ["a", "b", "c"]
+
+
 def test_drain_asks_the_service_to_stop_and_a_ping_tells_who_it_is(changes, stops):
     changes.drain()
     assert stops == [True]

@@ -37,6 +37,9 @@ class Device:
     driver = Driver()
 
 
+DEVICE = Device()
+
+
 @pytest.fixture
 def model(tmp_path):
     file = tmp_path / "m" / "1" / "model.onnx"
@@ -58,10 +61,10 @@ class Site:
         self.made.append(Engine())
         return self.made[-1]
 
-    def load(self, runtime=None):
+    def load(self, runtime=None, device=DEVICE):
         entry = self._store.entry("m")
         plan = plan_model(entry, {"engine": {"runtime": runtime}} if runtime else {}, entry.settings.path)
-        return self.engines.load(plan, entry.chosen_versions()[-1], Device(), 1)
+        return self.engines.load(plan, entry.chosen_versions()[-1], device, 1)
 
 
 @pytest.fixture
@@ -98,6 +101,16 @@ def test_closing_again_does_not_take_it_from_another(site):
     first.close()
     assert site.made[0].closed == 0
     second.close()
+
+
+def test_each_device_has_an_engine_of_its_own(site):
+    first, second, third = site.load(), site.load(device=Device()), site.load()
+    assert len(site.made) == 2
+    first.close()
+    second.close()
+    assert [engine.closed for engine in site.made] == [0, 1]
+    third.close()
+    assert [engine.closed for engine in site.made] == [1, 1]
 
 
 def test_an_engine_with_a_state_of_its_own_is_never_shared(site):

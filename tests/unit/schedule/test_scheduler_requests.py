@@ -302,3 +302,16 @@ def test_requests_that_time_out_let_others_have_what_they_waited_for(bench):
     bench.advance(5 * MS)
     assert bench.dropped == [(5 * MS, "l0", "late")]
     assert [lane.running for lane in lanes[1]] == [[["s0"]], [["s1"]]]
+
+
+# Idle
+
+
+def test_it_is_idle_while_it_sleeps_and_nobody_has_woken_it(bench):
+    bench.add(Port(bench.queue(max_batch=1), bench.lanes()))
+    assert bench.scheduler.is_idle
+    seen = []
+    bench.scheduler.between_batches(lambda: (bench.scheduler.wake(), seen.append(bench.scheduler.is_idle)))
+    assert seen == [False]
+    bench.wakes.wait_until_asleep()
+    assert bench.scheduler.is_idle

@@ -48,3 +48,12 @@ def test_turns_that_are_longer_stay_so():
         demand_turns_of(0.005)
         turns.sleep(lambda: demand_turns_of(0.005))
     demand_turns_of(0.005)
+
+
+def test_a_block_within_another_ends_with_the_turns_from_before_both():
+    with LongTurns() as first:
+        with LongTurns() as second:
+            second.sleep(lambda: demand_turns_of(SHORT_TURN_S))
+            demand_turns_of(LONG_TURN_S)
+        first.sleep(lambda: demand_turns_of(SHORT_TURN_S))
+    demand_turns_of(SHORT_TURN_S)
