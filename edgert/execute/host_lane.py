@@ -1,4 +1,4 @@
-"""A lane on the CPU: one worker thread that prepares and runs batch after batch."""
+"""A lane on the CPU: a worker prepares and runs batch after batch, and who submits them the short ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from typing import ClassVar, Protocol
 from edgert.errors import BusyError, ClosedError, EdgertError, ModelError
 from edgert.execute.engine import BufferSet, Completed, Fill, GraphCounts, OnRead
 from edgert.stats import LiveCount
+
+SHORT_NS = 100_000  # that a batch may take on the thread of who submits it
+SHORT_BATCHES = 16  # in a row, before the next one runs there
 
 
 class RunnableBufferSet(BufferSet, Protocol):
@@ -29,10 +32,21 @@ class HostLane:
 
     live: ClassVar[LiveCount] = LiveCount("host lane")
 
-    def __init__(self, sets: Sequence[RunnableBufferSet], on_done: Callable[[], None], name: str) -> None:
+    def __init__(
+        self,
+        sets: Sequence[RunnableBufferSet],
+        on_done: Callable[[], None],
+        name: str,
+        *,
+        has_own_code: bool = True,
+    ) -> None:
+        """`has_own_code`: what runs may block or keep the interpreter's lock, and stays on the worker."""
         self._sets = sets
         self._free = deque(sets)
+        self._taken: dict[int, RunnableBufferSet] = {}  # those that are not free, by id
         self._is_running = False
+        self._has_own_code = has_own_code
+        self._short_batches = 0  # the last ones, in a row
         self._is_closed = False
         self._work: SimpleQueue[tuple[RunnableBufferSet, Fill, object, OnRead] | None] = SimpleQueue()
         self._done: deque[Completed] = deque()
@@ -45,21 +59,28 @@ class HostLane:
         """Return a free buffer set, or None while a batch runs or both sets are taken."""
         if self._is_running or self._is_closed or not self._free:
             return None
-        return self._free.popleft()
+        buffers = self._free.popleft()
+        self._taken[id(buffers)] = buffers
+        return buffers
 
     def submit(self, buffers: BufferSet, fill: Fill, tag: object, on_read: OnRead = lambda: None) -> None:
         """Hand the batch to the worker. Raises BusyError, ClosedError."""
-        if self._is_closed:
-            raise ClosedError("The lane was closed.")
-        if self._is_running:
-            raise BusyError("The lane runs one batch at a time.")
-        acquired = self._acquired(buffers)
-        self._is_running = True
-        self._work.put((acquired, fill, tag, on_read))
+        self._work.put((self._begun(buffers), fill, tag, on_read))
+
+    def run_short(self, buffers: BufferSet, fill: Fill, tag: object) -> Completed | None:
+        """Run the batch at once, on this thread, if the last ones were short; None: it was not begun.
+
+        What it returns is not returned by `poll`, and `on_done` is not called. Raises as `submit` does.
+        """
+        if self._short_batches < SHORT_BATCHES or self._has_own_code:
+            return None
+        completed = run_batch(self._begun(buffers), fill, tag, _nothing)
+        self._ended(completed)
+        return completed
 
     def poll(self) -> list[Completed]:
         """Return what completed since the last call."""
-        done = []
+        done: list[Completed] = []
         while self._done:
             done.append(self._done.popleft())
         return done
@@ -78,8 +99,11 @@ class HostLane:
 
     def release(self, buffers: BufferSet) -> None:
         """Make the buffer set free again. Raises BusyError."""
-        self._free.append(self._acquired(buffers))
-        if not self._is_running:  # it may have been idle for want of a buffer set
+        own = self._own(buffers)
+        del self._taken[id(own)]
+        was_lacking = not self._free
+        self._free.append(own)
+        if was_lacking and not self._is_running:  # it may have been idle for want of a buffer set
             self._on_done()
 
     def close(self) -> None:
@@ -93,20 +117,34 @@ class HostLane:
             buffers.close()
         self.live.closed()
 
-    def _acquired(self, buffers: BufferSet) -> RunnableBufferSet:
-        own = next((own for own in self._sets if own is buffers), None)
-        if own is None:
-            raise BusyError("The buffer set belongs to another lane.")
-        if own in self._free:
-            raise BusyError(f"Buffer set {own.index} is free: it was released before, or never acquired.")
+    def _begun(self, buffers: BufferSet) -> RunnableBufferSet:
+        if self._is_closed:
+            raise ClosedError("The lane was closed.")
+        if self._is_running:
+            raise BusyError("The lane runs one batch at a time.")
+        own = self._own(buffers)
+        self._is_running = True
         return own
+
+    def _ended(self, completed: Completed) -> None:
+        is_short = completed.finished_mono_ns - completed.started_mono_ns < SHORT_NS
+        self._short_batches = self._short_batches + 1 if is_short else 0
+        self._is_running = False
+
+    def _own(self, buffers: BufferSet) -> RunnableBufferSet:
+        taken = self._taken.get(id(buffers))
+        if taken is not None:
+            return taken
+        if any(own is buffers for own in self._sets):
+            raise BusyError(f"Buffer set {buffers.index} is free: it was released before, or never acquired.")
+        raise BusyError("The buffer set belongs to another lane.")
 
     def _serve(self) -> None:
         while (work := self._work.get()) is not None:
             completed = run_batch(*work)
             del work  # the tag holds frames; do not keep them while waiting
             self._done.append(completed)
-            self._is_running = False
+            self._ended(completed)
             del completed
             self._on_done()
 
@@ -131,3 +169,7 @@ def run_batch(buffers: RunnableBufferSet, fill: Fill, tag: object, on_read: OnRe
         return Completed(buffers, tag, error, started, filled, time.monotonic_ns())
     finally:
         del error  # its traceback leads back here: together they would keep the batch's frames alive
+
+
+def _nothing() -> None:
+    """What is done once the inputs are read, unless somebody waits for that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -71,7 +72,7 @@ class OnnxEngine:
             OnnxBufferSet(index, self._session, self.info, max(max_batch, 1), self._allocate)
             for index in range(_SETS_PER_LANE)
         ]
-        return HostLane(sets, on_done, f"lane:{self._file.parent.parent.name}")
+        return HostLane(sets, on_done, f"lane:{self._file.parent.parent.name}", has_own_code=False)
 
     @property
     def is_driven(self) -> bool:
@@ -118,7 +119,15 @@ def load_onnx_engine(
         session = ort.InferenceSession(content or str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise _load_error(file, error) from error
+    return_free_memory()
     return OnnxEngine(file, session, allocate)
+
+
+def return_free_memory() -> None:
+    """Give back what reading and optimizing the graph has freed: more than the weights of a small model."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # else it is not glibc
+        trim(0)
 
 
 class OnnxBufferSet:
@@ -132,6 +141,7 @@ class OnnxBufferSet:
         self.index = index
         self._session = session
         self._info = info
+        self._names = [spec.name for spec in info.inputs]
         self._max_batch = max_batch
         self._allocate = allocate
         self._buffers: dict[str, Buffer] = {}
@@ -140,7 +150,7 @@ class OnnxBufferSet:
 
     def inputs(self, shapes: Shapes) -> Mapping[str, Array]:
         """Return the arrays to fill for these shapes; the same memory every time."""
-        key = tuple(shapes[spec.name] for spec in self._info.inputs)
+        key = tuple(map(shapes.__getitem__, self._names))
         binding = self._bound.get(key)
         if binding is None:
             binding = self._bind(key)

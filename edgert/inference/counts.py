@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from edgert.errors import CancelledError, EdgertError, RequestError, UnavailableError
 from edgert.inference.samples import Histogram, Summaries
-from edgert.serve.core import BatchStatistics, ModelStatistics, ResponseStatistics
+from edgert.serve.core import BatchStatistics, InferStatistics, ModelStatistics, ResponseStatistics
 from edgert.serve.options import Metric
 from edgert.serve.sampled import SampledStatistics
+
+_UNSUMMED = 128  # batches or answers
 
 
 class BatchTimes(msgspec.Struct, frozen=True, gc=False):
@@ -32,35 +34,29 @@ class Counts:
         self._lock = threading.Lock()
         self._statistics = ModelStatistics(model, str(version))
         self._batches: dict[int, BatchStatistics] = {}
+        self._ran: list[tuple[int, BatchTimes]] = []  # not yet in the sums
+        self._answered: list[tuple[int, int, int, BatchTimes]] = []
         self._summaries = Summaries() if "summaries" in metrics else None
         self._first_response = Histogram() if "histograms" in metrics else None
 
     def batch(self, rows: int, times: BatchTimes) -> None:
         """Count a batch that ran."""
         with self._lock:
-            self._statistics.execution_count += 1
             self._statistics.last_inference = time.time_ns() // 1_000_000
-            size = self._batches.get(rows)
-            if size is None:
-                size = self._batches[rows] = BatchStatistics(rows)
-            size.compute_input.add(times.input_ns)
-            size.compute_infer.add(times.infer_ns)
-            size.compute_output.add(times.output_ns)
+            self._ran.append((rows, times))
+            if len(self._ran) >= _UNSUMMED:
+                self._sum_up()
 
     def answered(self, rows: int, arrived_mono_ns: int, times: BatchTimes) -> None:
         """Count a request that was answered just now."""
+        took_ns, queue_ns = time.monotonic_ns() - arrived_mono_ns, times.started_mono_ns - arrived_mono_ns
         with self._lock:
-            self._statistics.inference_count += rows
-            sums = self._statistics.inference_stats
-            took_ns, queue_ns = time.monotonic_ns() - arrived_mono_ns, times.started_mono_ns - arrived_mono_ns
-            sums.success.add(took_ns)
-            sums.queue.add(queue_ns)
-            sums.compute_input.add(times.input_ns)
-            sums.compute_infer.add(times.infer_ns)
-            sums.compute_output.add(times.output_ns)
+            self._answered.append((rows, took_ns, queue_ns, times))
             if self._summaries is not None:
                 self._summaries.requests.add(took_ns)
                 self._summaries.batches.add(queue_ns, times.input_ns, times.infer_ns, times.output_ns)
+            if len(self._answered) >= _UNSUMMED:
+                self._sum_up()
 
     def failed(self, arrived_mono_ns: int, error: EdgertError) -> None:
         """Count a request that got an error."""
@@ -108,6 +104,7 @@ class Counts:
     def snapshot(self, pending: int = 0, sequences: int = 0) -> ModelStatistics:
         """Return a copy; SampledStatistics where metrics beside the counts are kept."""
         with self._lock:
+            self._sum_up()
             kept = msgspec.convert(msgspec.to_builtins(self._statistics), ModelStatistics)
             batches = msgspec.convert(
                 msgspec.to_builtins([self._batches[size] for size in sorted(self._batches)]),
@@ -119,6 +116,23 @@ class Counts:
         kept.pending, kept.sequences = pending, sequences
         return kept
 
+    def _sum_up(self) -> None:
+        """Add what was noted to the sums. Many at once cost less than each by itself."""
+        ran, self._ran = self._ran, []
+        answered, self._answered = self._answered, []
+        self._statistics.execution_count += len(ran)
+        for size in {rows for rows, _ in ran}:
+            sums = self._batches.setdefault(size, BatchStatistics(size))
+            _add(sums, [times for rows, times in ran if rows == size])
+        if not answered:
+            return
+        rows, took_ns, queue_ns, times = zip(*answered, strict=True)
+        self._statistics.inference_count += sum(rows)
+        requests = self._statistics.inference_stats
+        requests.success.add(sum(took_ns), len(answered))
+        requests.queue.add(sum(queue_ns), len(answered))
+        _add(requests, times)
+
     def _sampled(self, statistics: ModelStatistics) -> SampledStatistics:
         return SampledStatistics(
             **msgspec.structs.asdict(statistics),
@@ -128,6 +142,12 @@ class Counts:
 
     def _response(self, index: int) -> ResponseStatistics:
         return self._statistics.response_stats.setdefault(str(index), ResponseStatistics())
+
+
+def _add(sums: BatchStatistics | InferStatistics, batches: Sequence[BatchTimes]) -> None:
+    sums.compute_input.add(sum([times.input_ns for times in batches]), len(batches))
+    sums.compute_infer.add(sum([times.infer_ns for times in batches]), len(batches))
+    sums.compute_output.add(sum([times.output_ns for times in batches]), len(batches))
 
 
 def _reason(error: EdgertError) -> str:

@@ -62,9 +62,11 @@ class Signature:
 
     def _check_names(self, request: InferRequest) -> None:
         found = request.inputs.keys()
-        if unexpected := next((name for name in found if name not in self._inputs), None):
+        if not found <= self._inputs.keys():
+            unexpected = next(name for name in found if name not in self._inputs)
             raise RequestError(f"unexpected inference input '{unexpected}' for model '{self._model}'")
-        if missing := self._required - found:
+        if not self._required <= found:
+            missing = self._required - found
             least, listed = len(self._required), _listed(found)
             raise RequestError(
                 f"{_named(request)}expected {least} inputs but got {len(found)} inputs for model "

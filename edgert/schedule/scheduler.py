@@ -89,8 +89,9 @@ class Scheduler:
         self._current = current
         self._clock = clock
         self._wakes = Wakes() if wakes is None else wakes
-        self._is_awake = False
+        self._is_awake = self._is_asleep = False
         self._models: tuple[ModelPort, ...] = ()
+        self._own_models: tuple[ModelPort, ...] = ()  # those that any thread may submit to
         self._lock = threading.Lock()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
@@ -99,6 +100,11 @@ class Scheduler:
     def thread(self) -> threading.Thread:
         """The submitter thread."""
         return self._thread
+
+    @property
+    def is_idle(self) -> bool:
+        """Its thread sleeps, and nobody has woken it: what is done now is seen by its next look."""
+        return self._is_asleep and not self._is_awake
 
     def start(self) -> None:
         """Start the thread."""
@@ -120,7 +126,7 @@ class Scheduler:
             self.wake()
             return
         try:
-            due_ns = self._look([model for model in self._models if not model.is_driven])
+            due_ns = self._look(self._own_models)
         finally:
             self._lock.release()
         if due_ns is not None:
@@ -129,13 +135,13 @@ class Scheduler:
     def add(self, model: ModelPort) -> None:
         """Schedule for one more model."""
         with self._lock:
-            self._models = (*self._models, model)
+            self._set_models((*self._models, model))
         self.wake()
 
     def remove(self, model: ModelPort) -> None:
         """Forget a model that has nothing waiting and nothing in flight."""
         with self._lock:
-            self._models = tuple(kept for kept in self._models if kept is not model)
+            self._set_models(tuple(kept for kept in self._models if kept is not model))
 
     def between_batches(self, question: Callable[[], T]) -> T:
         """Return the answer to a question asked while no batch is half submitted or half collected."""
@@ -159,6 +165,10 @@ class Scheduler:
                     due_ns = self._look(self._models)
                 self.turns += 1
 
+    def _set_models(self, models: tuple[ModelPort, ...]) -> None:
+        self._models = models
+        self._own_models = tuple(model for model in models if not model.is_driven)
+
     def _look(self, models: Sequence[ModelPort]) -> int | None:
         """Collect from these models' lanes and feed them; return when to look again if nothing wakes us."""
         now_ns = self._clock()
@@ -173,7 +183,9 @@ class Scheduler:
         if timeout_s is not None and timeout_s <= 0:
             self._wakes.wait(0.0)
         else:
+            self._is_asleep = True
             turns.sleep(partial(self._wakes.wait, timeout_s))
+            self._is_asleep = False
         self._is_awake = False  # from here on a wake means another look
 
     @staticmethod
@@ -182,16 +194,21 @@ class Scheduler:
 
         Batches due at `now_ns` wait for a lane instead.
         """
-        dues = [model.batcher.due_ns(now_ns) for model in models]
-        waiting = [due for due in dues if due is not None and due > now_ns]
-        looks = [lane.look_ns(now_ns) for model in models if model.is_driven for lane in model.lanes]
-        return min((*waiting, *(look for look in looks if look is not None)), default=None)
+        times_ns = []
+        for model in models:
+            due_ns = model.batcher.due_ns(now_ns)
+            if due_ns is not None and due_ns > now_ns:
+                times_ns.append(due_ns)
+            if model.is_driven:
+                looks_ns = [lane.look_ns(now_ns) for lane in model.lanes]
+                times_ns += [look_ns for look_ns in looks_ns if look_ns is not None]
+        return min(times_ns, default=None)
 
     @staticmethod
     def _collect(model: ModelPort, now_ns: int) -> None:
         """Take what is done from lanes that say so themselves, and from those that may be done by now."""
         for lane in model.lanes:
-            look_ns = lane.look_ns(now_ns)
+            look_ns = lane.look_ns(now_ns) if model.is_driven else None
             if look_ns is None or look_ns <= now_ns:
                 for completed in lane.poll():
                     model.complete(lane, completed)

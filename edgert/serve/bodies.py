@@ -5,12 +5,17 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from edgert.errors import RequestError, UnavailableError
+from edgert.frames.result import Array
 from edgert.serve.options import READ_COST, LimitOptions
 
+_BLOCK_BYTES = 1 << 16  # blocks are multiples of
+_KEPT_BYTES = 4 << 20
 _WORTH_COUNTING = 1 << 12  # bytes of JSON; how much less than that comes, the number of requests bounds
 
 
@@ -20,6 +25,38 @@ class FullError(UnavailableError):
 
 class TooLargeError(RequestError):
     """A request is over a limit of its own."""
+
+
+class Blocks:
+    """Keeps some memory that was used, for who needs as much: new memory costs a page fault every 4 KiB.
+
+    Any thread may call, also the collector in the midst of anything.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, deque[Array]] = {}  # by size
+
+    def room(self, size: int, on_left: Callable[[], None] = lambda: None) -> memoryview:
+        """Return memory. Once nothing refers to it any more `on_left` is called and it is used again."""
+        block = self._take(-(-size // _BLOCK_BYTES) * _BLOCK_BYTES)
+        room = block[:size]
+        weakref.finalize(room, self._leave, block, on_left)
+        return room.data
+
+    def _take(self, size: int) -> Array:
+        try:
+            return self._kept[size].pop()
+        except (KeyError, IndexError):
+            return np.empty(size, np.uint8)
+
+    def _leave(self, block: Array, on_left: Callable[[], None]) -> None:
+        on_left()
+        if block.size > _KEPT_BYTES:
+            return
+        kept_bytes = sum(size * len(blocks) for size, blocks in list(self._kept.items()))
+        if kept_bytes + block.size > _KEPT_BYTES:
+            self._kept.clear()
+        self._kept.setdefault(block.size, deque()).append(block)
 
 
 class Bodies:
@@ -32,6 +69,7 @@ class Bodies:
         self._json_limit_bytes = limits.json_mb << 20
         self._held_bytes = 0
         self._freed: deque[int] = deque()  # not yet counted: who frees may be the collector, in the midst
+        self.blocks = Blocks()
         self._lock = threading.Lock()
 
     @property
@@ -57,9 +95,7 @@ class Bodies:
     def room(self, size: int) -> memoryview:
         """Return memory to receive a body in. Raises FullError."""
         self.take(size)
-        room = np.empty(size, np.uint8)
-        weakref.finalize(room, self.free, size)
-        return room.data
+        return self.blocks.room(size, partial(self.free, size))
 
     def take_json(self, size: int, owner: object) -> None:
         """Count what JSON, typed contents or texts of that size take as objects, as long as `owner` lives.

@@ -14,7 +14,9 @@ Where it answers otherwise than the Inference Server 2.51 does:
 | classification of text | the server ends | INVALID_ARGUMENT |
 | an output too large for its place in shared memory | INTERNAL | INVALID_ARGUMENT |
 | a shared memory object that cannot be opened | INTERNAL | INVALID_ARGUMENT |
-| a region's name that is taken | ALREADY_EXISTS | INVALID_ARGUMENT, the same text |
+| a configuration sent with a load that is wrong | INTERNAL | INVALID_ARGUMENT |
+| a text sequence id of more than 128 bytes | UNIMPLEMENTED | INVALID_ARGUMENT |
+| a model that is being loaded for the first time | NOT_FOUND | UNAVAILABLE |
 | load of a model that is not there | INTERNAL | NOT_FOUND |
 | load and unload where control is off | UNAVAILABLE | PERMISSION_DENIED |
 | health of a model | SERVING, known or not | its own; NOT_FOUND where it is unknown |

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from edgert.errors import EdgertError, UnsupportedError
 from edgert.frames.request import InferRequest, InferResponse
 from edgert.serve.grpc.desk import Desk
@@ -34,7 +36,7 @@ class UnaryCall:
         self._request: InferRequest | None = None  # None until it is read
         self._writer: ResponseWriter
         rpc.on_gone = self._cancel
-        rpc.deadline_s = min(rpc.deadline_s, desk.loop.time() + desk.limits.answer_s)
+        rpc.deadline_s = min(rpc.deadline_s, monotonic() + desk.limits.answer_s)
 
     def begin(self, pieces: Cut) -> None:
         """Read the request and hand it to the core; what is long, later. Raises EdgertError."""
@@ -49,14 +51,14 @@ class UnaryCall:
 
     def respond(self, response: InferResponse) -> None:
         """Write the response while its arrays are valid, and hand it to the loop."""
-        post, is_final = self._desk.mailbox.post, response.is_final
+        hand_over, is_final = self._desk.mailbox.hand_over, response.is_final
         if response.error is not None and is_final:
-            post(self._take, response.error, True)
+            hand_over(self._take, response.error, True)
             return
-        with FaultsTo(lambda error: post(self._take, error, is_final)):
+        with FaultsTo(lambda error: hand_over(self._take, error, is_final)):
             if not is_final or not response.outputs:
                 raise UnsupportedError(_DECOUPLED)
-            post(self._take, self._writer.unary(response), is_final)
+            hand_over(self._take, self._writer.unary(response), is_final)
 
     def _read(self, pieces: Cut) -> Arrived:
         desk = self._desk

@@ -19,8 +19,8 @@ def parse_version(text: str) -> int:
             "version should be an integral value > 0"
         )
     version = int(text)
-    if version < 1:
+    if version < 0:
         raise RequestError(
             f"invalid model version specified '{text}' , version should be an integral value > 0"
         )
-    return version
+    return version or -1  # there is no version 0

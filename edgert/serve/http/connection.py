@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import ClassVar, Literal, cast
+from time import monotonic
+from typing import ClassVar, cast
 
 from edgert.errors import EdgertError, RequestError
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.handling import handle
 from edgert.serve.http.message import Answer, Head, RefusedError, encode_answer, error_answer, refusal_of
 from edgert.serve.http.reader import RequestReader
-from edgert.serve.http.site import Job, Peer, Site
+from edgert.serve.http.site import Job, Peer, Phase, Site
 from edgert.stats import LiveCount
 
 LINGER_S = 2.0  # a client that was refused may go on sending that long, so that it reads the answer
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-Phase = Literal["idle", "arriving", "answering", "taking", "closing"]
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -33,11 +33,14 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline_s = 0.0
         self._head: Head | None = None  # of the request that arrives
         self._job: Job | None = None  # who will answer it
+        self._admitted: Head | None = None  # the last one that was
+        self._its_job: Job | None = None
         self._refusal: Answer | None = None  # or what it will be answered
         self._is_in_gate = False  # the request that arrives
         self._exchange: Exchange | None = None  # the one that is answered
         self._is_advancing = False
         self._is_write_paused = False
+        self._is_reading_paused = False
         self._untaken_bytes = 0  # of answers, counted among the bodies
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,6 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._phase in ("answering", "taking"):
             if self._reader.pending_bytes > len(self._site.scratch):  # a client that sends far ahead
                 self._transport.pause_reading()
+                self._is_reading_paused = True
             return
         if self._phase == "idle":
             self._enter("arriving")
@@ -119,11 +123,10 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def _enter(self, phase: Phase, seconds: float | None = None) -> None:
-        limits = self._site.limits
         if seconds is None:
-            seconds = {"idle": limits.idle_s, "answering": limits.answer_s}.get(phase, limits.arrive_s)
+            seconds = self._site.seconds.get(phase, self._site.limits.arrive_s)
         self._phase = phase
-        self._deadline_s = self._site.loop.time() + seconds
+        self._deadline_s = monotonic() + seconds
 
     def _advance(self) -> None:
         if self._is_advancing:  # answered within the call that asked for it
@@ -155,7 +158,7 @@ class Connection(asyncio.BufferedProtocol):
         self._head = head
         self._job = self._refusal = None
         try:
-            job = self._site.admit(head, self._peer)
+            job = self._admit(head)
             self._enter_gate(head)
             self._reader.begin_body(head, is_wanted=True)
         except EdgertError as error:
@@ -165,6 +168,13 @@ class Connection(asyncio.BufferedProtocol):
         self._job = job
         if head.awaits_continue and not self._reader.has_begun_body:
             self._transport.write(_CONTINUE)
+
+    def _admit(self, head: Head) -> Job:
+        """Return who answers. For the head that the last request had it is the same. Raises EdgertError."""
+        if self._its_job is None or head is not self._admitted:
+            self._its_job = self._site.admit(head, self._peer)
+            self._admitted = head
+        return self._its_job
 
     def _pass_over(self, head: Head, error: EdgertError) -> None:
         """Answer a request whose body nobody wants. Raises RefusedError if that is too long to come."""
@@ -191,14 +201,14 @@ class Connection(asyncio.BufferedProtocol):
         elif self._refusal is not None:
             exchange.reply(self._refusal)
 
-    def _finish(self, exchange: Exchange, data: bytes) -> None:
+    def _finish(self, exchange: Exchange, data: bytes | memoryview) -> None:
         if exchange.is_in_gate:
             self._site.gate.leave()
         self._untaken_bytes += exchange.held_bytes
         if exchange is self._exchange:  # else nobody waits for it any more
             self._exchange = None
             self._send(data, is_last=exchange.is_last)
-        if not self._is_write_paused:
+        if self._untaken_bytes and not self._is_write_paused:
             self._free_answers()
 
     def _free_answers(self) -> None:
@@ -208,7 +218,7 @@ class Connection(asyncio.BufferedProtocol):
     def _answer(self, answer: Answer) -> None:
         self._send(encode_answer(answer, connection="close"), is_last=True)
 
-    def _send(self, data: bytes, *, is_last: bool) -> None:
+    def _send(self, data: bytes | memoryview, *, is_last: bool) -> None:
         self._phase = "idle"  # writing may pause
         self._transport.write(data)
         if is_last or self._site.connections.is_stopping:
@@ -221,7 +231,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._site.connections.is_stopping:
             self._close()
             return
-        self._transport.resume_reading()
+        if self._is_reading_paused:
+            self._transport.resume_reading()
+            self._is_reading_paused = False
         self._enter("arriving" if self._reader.pending_bytes else "idle")
         self._advance()
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgert.errors import EdgertError
 from edgert.serve.bodies import FullError
-from edgert.serve.http.message import Answer, Head, encode_answer, error_answer
+from edgert.serve.http.message import WORTH_COUNTING, Answer, Head, encode_answer, error_answer
 
 if TYPE_CHECKING:
     from edgert.serve.http.site import Peer, Site
 
-_WORTH_COUNTING = 1 << 16  # bytes; a connection takes that much of answers anyway
-Finish = Callable[["Exchange", bytes], None]
+Finish = Callable[["Exchange", bytes | memoryview], None]
 
 
 class Exchange:
@@ -47,7 +45,6 @@ class Exchange:
         self._on_gone: Callable[[], None] = _nothing
         self._finish = finish
         self._site = site
-        self._thread = threading.get_ident()
         self._is_answered = False
 
     @property
@@ -76,24 +73,21 @@ class Exchange:
         if self._is_answered:
             return
         self._is_answered = True
-        answer = self._held(answer)
+        size = answer.body_bytes
+        if size > WORTH_COUNTING and not self.is_gone:
+            answer = self._held(answer, size)
         self._on_gone = _nothing  # it refers to what refers to this
         connection = "keep-alive" if self.head.is_http_1_0 else ""
         data = encode_answer(
             answer,
             connection="close" if self.is_last else connection,
             is_head=self.head.method == "HEAD",
+            room=self._site.gate.bodies.blocks.room,
         )
-        if threading.get_ident() == self._thread:
-            self._finish(self, data)
-        else:
-            self._site.mailbox.post(self._finish, self, data)
+        self._site.mailbox.hand_over(self._finish, self, data)
 
-    def _held(self, answer: Answer) -> Answer:
+    def _held(self, answer: Answer, size: int) -> Answer:
         """Count what the answer takes until it is written; if there is no room, say that instead."""
-        size = answer.body_bytes
-        if size <= _WORTH_COUNTING or self.is_gone:
-            return answer
         try:
             self._site.gate.bodies.take(size)
         except FullError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable
 
@@ -24,9 +23,9 @@ def handle(job: Job, exchange: Exchange, site: Site) -> None:
     if where != "here":
         site.executors[where].submit(_run_to_the_end, job, exchange, site)
         return
-    later = _run(functools.partial(job.run, exchange), exchange, site)
+    later = _run(job.run, exchange, site)
     if later is not None:
-        site.executors["aside"].submit(_run, later, exchange, site)
+        site.executors["aside"].submit(_run, lambda _: later(), exchange, site)
 
 
 def check_encoding(encoding: bytes) -> None:
@@ -43,7 +42,7 @@ def _encoding(exchange: Exchange) -> str:
 
 
 def _is_long(exchange: Exchange) -> bool:
-    if _encoding(exchange):
+    if b"content-encoding" in exchange.head.headers and _encoding(exchange):
         return True
     if len(exchange.body) <= INLINE_JSON_BYTES:
         return False
@@ -52,7 +51,7 @@ def _is_long(exchange: Exchange) -> bool:
 
 
 def _run_to_the_end(job: Job, exchange: Exchange, site: Site) -> None:
-    def run() -> None:
+    def run(exchange: Exchange) -> None:
         encoding = _encoding(exchange)
         if encoding:
             body = GrowingBody(site.gate.bodies, site.limits.request_mb << 20)
@@ -65,11 +64,11 @@ def _run_to_the_end(job: Job, exchange: Exchange, site: Site) -> None:
     _run(run, exchange, site)
 
 
-def _run(call: Callable[[], Later | None], exchange: Exchange, site: Site) -> Later | None:
+def _run(call: Callable[[Exchange], Later | None], exchange: Exchange, site: Site) -> Later | None:
     try:
         if exchange.is_gone:
             raise CancelledError("the client is gone")
-        return call()
+        return call(exchange)
     except EdgertError as error:
         if refusal := refusal_of(error):
             site.counts.add(refusal)

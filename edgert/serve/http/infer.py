@@ -9,23 +9,24 @@ from edgert.errors import EdgertError, RequestError, UnsupportedError
 from edgert.frames.request import InferRequest, InferResponse
 from edgert.frames.result import Array
 from edgert.serve.core import InferenceCore
-from edgert.serve.encode import ResponseEncoder, Wish
+from edgert.serve.encode import ResponseEncoder
+from edgert.serve.http.asked import Asked, JsonReader, ask
 from edgert.serve.http.exchange import Exchange
-from edgert.serve.http.infer_body import InferBody, OutputTensor, read_json, read_settings
+from edgert.serve.http.infer_body import InferBody
 from edgert.serve.http.inputs import InputReader
 from edgert.serve.http.message import BINARY, Answer, RefusedError, error_answer
 from edgert.serve.http.router import Route, Router
 from edgert.serve.http.site import Later
-from edgert.serve.shared_memory import SharedMemory, no_regions
+from edgert.serve.shared_memory import SharedMemory
 from edgert.serve.transaction import demand_one_answer
 
 log = logging.getLogger(__name__)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-LONG_TEXT_BYTES = 1 << 15
 LONG_COPY_BYTES = 1 << 20  # of shared memory
 _DECOUPLED = "HTTP end point doesn't support models with decoupled transaction policy"
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
+_RAW = ask(InferBody(inputs=[], parameters={"binary_data_output": True}))
 
 
 class InferRoutes:
@@ -35,6 +36,7 @@ class InferRoutes:
         """`regions` is None where shared memory is off."""
         self._core = core
         self._regions = regions
+        self._json = JsonReader()
 
     def add_to(self, router: Router) -> None:
         """Make the paths known."""
@@ -47,42 +49,43 @@ class InferRoutes:
         """Begin an inference, or return what begins it. Raises RequestError."""
         demand_one_answer(self._core, model, version, _DECOUPLED)
         json_bytes = _json_bytes(exchange)
-        reader = InputReader(self._core, model, version, self._regions_for(exchange))
         if not json_bytes:
-            body = InferBody(inputs=[], parameters={"binary_data_output": True})
+            reader = InputReader(self._core, model, version, None)
             inputs = reader.read_raw(_raw(exchange.body), exchange.hold_json)
-            self._core.infer(self._request(exchange, model, version, body, inputs))
+            self._core.infer(self._request(exchange, model, version, _RAW, inputs))
             return None
         exchange.hold_json(json_bytes)
-        body = read_json(exchange.body[:json_bytes], InferBody)
+        asked = self._json.read(exchange.body[:json_bytes])
+        regions = self._regions_for(exchange) if asked.has_regions else None
+        reader = InputReader(self._core, model, version, regions)
+        is_long = asked.has_long_texts or (
+            asked.has_regions and reader.copied_bytes(asked.body) > LONG_COPY_BYTES
+        )
+        begin = functools.partial(self._begin, exchange, model, version, asked, reader, json_bytes)
+        return begin if is_long else begin()
 
-        def begin() -> None:
-            inputs = reader.read(body, exchange.body[json_bytes:], exchange.hold_json)
-            self._core.infer(self._request(exchange, model, version, body, inputs))
-
-        if _has_long_texts(body) or reader.copied_bytes(body) > LONG_COPY_BYTES:
-            return begin
-        begin()
-        return None
+    def _begin(
+        self, exchange: Exchange, model: str, version: int, asked: Asked, reader: InputReader, json_bytes: int
+    ) -> None:
+        inputs = reader.read(asked.body, exchange.body[json_bytes:], exchange.hold_json)
+        self._core.infer(self._request(exchange, model, version, asked, inputs))
 
     def _request(
-        self, exchange: Exchange, model: str, version: int, body: InferBody, inputs: dict[str, Array]
+        self, exchange: Exchange, model: str, version: int, asked: Asked, inputs: dict[str, Array]
     ) -> InferRequest:
-        settings, others = read_settings(body.parameters)
-        otherwise = Wish(is_binary=settings.binary_data_output)
-        regions = self._regions_for(exchange)
-        wishes = {output.name: self._wish(output, otherwise, regions) for output in body.outputs}
+        settings = asked.settings
+        wishes = asked.wishes(self._regions_for(exchange)) if asked.has_regions else asked.named
         request = InferRequest(
             model=model,
             version=version,
             inputs=inputs,
-            responder=HttpResponder(exchange, ResponseEncoder(self._core, wishes, otherwise)),
-            id=body.id,
+            responder=HttpResponder(exchange, ResponseEncoder(self._core, wishes, asked.otherwise)),
+            id=asked.body.id,
             outputs=tuple(wishes),
             priority=settings.priority,
             timeout_us=settings.timeout,
-            sequence=settings.sequence,
-            parameters=others,
+            sequence=asked.sequence,
+            parameters=asked.others,
             arrived_mono_ns=exchange.arrived_mono_ns,
         )
         exchange.on_gone = functools.partial(_cancel, request)
@@ -90,19 +93,6 @@ class InferRoutes:
 
     def _regions_for(self, exchange: Exchange) -> SharedMemory | None:
         return self._regions if exchange.is_local else None
-
-    @staticmethod
-    def _wish(output: OutputTensor, otherwise: Wish, regions: SharedMemory | None) -> Wish:
-        wanted = output.parameters
-        is_binary = otherwise.is_binary if wanted.binary_data is None else wanted.binary_data
-        if wanted.shared_memory_region is None:
-            return Wish(is_binary, wanted.classification)
-        if regions is None:
-            raise no_regions()
-        span = regions.span(
-            wanted.shared_memory_region, wanted.shared_memory_offset, wanted.shared_memory_byte_size
-        )
-        return Wish(is_binary, wanted.classification, span)
 
 
 class HttpResponder:
@@ -137,16 +127,6 @@ class HttpResponder:
 
 def _cancel(request: InferRequest) -> None:
     request.is_cancelled = True
-
-
-def _has_long_texts(body: InferBody) -> bool:
-    """Say whether an input has texts that take long to be told apart."""
-    return any(
-        tensor.datatype == "BYTES"
-        and max(tensor.parameters.binary_data_size or 0, tensor.parameters.shared_memory_byte_size)
-        > LONG_TEXT_BYTES
-        for tensor in body.inputs
-    )
 
 
 def _json_bytes(exchange: Exchange) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -12,7 +13,7 @@ import numpy as np
 from edgert.errors import RequestError
 from edgert.frames.result import Array
 from edgert.serve.core import InferenceCore, TensorMetadata
-from edgert.serve.datatypes import array_dtype, unpack_texts
+from edgert.serve.datatypes import DTYPE_OF_DATATYPE, array_dtype, unpack_texts
 from edgert.serve.http.infer_body import InferBody, InputTensor, explain_data
 from edgert.serve.shared_memory import SharedMemory, no_regions
 
@@ -30,6 +31,9 @@ _ELEMENTS: dict[str, Any] = {
     "FP64": list[float],
     "BYTES": list[str],
 }
+_DTYPES = {datatype: array_dtype(datatype) for datatype in DTYPE_OF_DATATYPE}
+_PLACES = ("data", "binary_data_size", "shared_memory_region")
+_REGION = attrgetter("parameters.shared_memory_region")
 _ONLY_BINARY = ("FP16", "BF16")
 _MAX_NESTING = 32  # of `data`
 Hold = Callable[[int], None]
@@ -50,7 +54,8 @@ class InputReader:
 
         `hold_texts` counts the bytes of texts before they are read. Raises RequestError.
         """
-        self._check_shared(body)
+        if any(map(_REGION, body.inputs)):
+            self._check_shared(body)
         arrays: dict[str, Array] = {}
         start = 0
         for tensor in body.inputs:
@@ -91,13 +96,11 @@ class InputReader:
 
     def _array(self, tensor: InputTensor, binary: memoryview, hold_texts: Hold) -> Array:
         parameters = tensor.parameters
-        given = {
-            "data": tensor.data is not None,
-            "binary_data_size": parameters.binary_data_size is not None,
-            "shared_memory_region": parameters.shared_memory_region is not None,
-        }
-        if sum(given.values()) != 1:
-            raise _not_one_place([name for name, is_given in given.items() if is_given])
+        places = (tensor.data, parameters.binary_data_size, parameters.shared_memory_region)
+        if places.count(None) != len(places) - 1:
+            raise _not_one_place(
+                [name for name, place in zip(_PLACES, places, strict=True) if place is not None]
+            )
         if tensor.datatype in ("UINT16", "BF16"):  # NumPy knows no difference, the core could not see one
             self._check_datatype(tensor)
         if tensor.data is not None:
@@ -134,7 +137,11 @@ class InputReader:
                 f"input byte size mismatch for input '{tensor.name}' for model '{self._model}'. Expected "
                 f"{count * dtype.itemsize}, got {len(data)}"
             )
-        return _shaped(np.frombuffer(data, dtype) if count else np.empty(0, dtype), tensor)
+        try:
+            array: Array = np.ndarray(tensor.shape, dtype, data)
+        except (ValueError, OverflowError):
+            raise _too_large(tensor) from None
+        return array
 
     def _check_datatype(self, tensor: InputTensor) -> None:
         expected = self._core.model_metadata(self._model, self._version).inputs
@@ -186,19 +193,21 @@ def _flat(data: list[Any]) -> list[Any]:
 
 
 def _dtype(tensor: InputTensor) -> np.dtype[Any]:
-    try:
-        return array_dtype(tensor.datatype)
-    except RequestError:
-        raise RequestError(f"invalid datatype for input {tensor.name}") from None
+    dtype = _DTYPES.get(tensor.datatype)
+    if dtype is None:
+        raise RequestError(f"invalid datatype for input {tensor.name}")
+    return dtype
 
 
 def _shaped(array: Array, tensor: InputTensor) -> Array:
     try:
         return array.reshape(tensor.shape)
     except (ValueError, OverflowError):
-        raise RequestError(
-            f"unexpected shape for input '{tensor.name}': {tensor.shape} is too large"
-        ) from None
+        raise _too_large(tensor) from None
+
+
+def _too_large(tensor: InputTensor) -> RequestError:
+    return RequestError(f"unexpected shape for input '{tensor.name}': {tensor.shape} is too large")
 
 
 def _not_one_place(given: list[str]) -> RequestError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -22,6 +22,8 @@ BINARY = "application/octet-stream"
 TEXT = "text/plain"
 CLIENT_CLOSED = 499  # no standard has it; nobody reads it
 Buffer = bytes | bytearray | memoryview
+Room = Callable[[int], Buffer]
+WORTH_COUNTING = 1 << 16  # bytes of an answer; a connection takes that much anyway
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {CLIENT_CLOSED: "Client Closed Request"}
 _STATUSES = (  # the first class that fits
     (TooLargeError, 413),
@@ -70,7 +72,10 @@ class Answer(msgspec.Struct, frozen=True):
     @property
     def body_bytes(self) -> int:
         """How long the body is."""
-        return sum(piece.nbytes if isinstance(piece, memoryview) else len(piece) for piece in self.body)
+        size = 0
+        for piece in self.body:
+            size += piece.nbytes if isinstance(piece, memoryview) else len(piece)
+        return size
 
 
 def json_answer(value: object, status: int = 200) -> Answer:
@@ -99,16 +104,28 @@ def refusal_of(error: EdgertError) -> str:
     return error.status if isinstance(error, FullError | TooLargeError) else ""
 
 
-def encode_answer(answer: Answer, *, connection: str = "", is_head: bool = False) -> bytes:
+def encode_answer(
+    answer: Answer, *, connection: str = "", is_head: bool = False, room: Room = bytearray
+) -> bytes | memoryview:
     """Return head and body as they go over the wire: the one copy of the body's buffers.
 
-    `connection` is that header's value; empty: there is none.
+    `connection` is that header's value; empty: there is none. What is long is written into `room`.
     """
     size = answer.body_bytes
     lines = [f"HTTP/1.1 {answer.status} {_PHRASES[answer.status]}\r\nContent-Type: {answer.content_type}\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in answer.headers]
+    lines += map("%s: %s\r\n".__mod__, answer.headers)
     if connection:
         lines.append(f"Connection: {connection}\r\n")
     lines.append(f"Content-Length: {size}\r\n\r\n")
     head = "".join(lines).encode("latin-1", "replace")
-    return head if is_head else b"".join((head, *answer.body))
+    if is_head:
+        return head
+    if size <= WORTH_COUNTING:
+        return b"".join((head, *answer.body))
+    place = memoryview(room(len(head) + size))
+    start = 0
+    for piece in (head, *answer.body):
+        data = memoryview(piece).cast("B")
+        place[start : start + len(data)] = data
+        start += len(data)
+    return place

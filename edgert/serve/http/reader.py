@@ -10,7 +10,8 @@ from edgert.serve.http.message import Head, RefusedError
 from edgert.serve.http.request_head import parse_head
 from edgert.serve.options import LimitOptions
 
-_ALIGNMENT = 64  # where in memory the first tensor of a body begins
+_ALIGNMENT = 64  # where in memory the first tensor of a body begins, but for small ones
+_REMEMBERED_BYTES = 1 << 12  # of a head, for each connection
 _HEAD_END = b"\r\n\r\n"
 _WORTH_COUNTING = 1 << 14  # bytes; how many smaller bodies there are, the connections bound
 
@@ -28,6 +29,8 @@ class RequestReader:
         self._bodies = bodies
         self._scratch = scratch
         self._pending = b""  # received, not looked at
+        self._last_text = b""
+        self._last_head: Head | None = None
         self._body: memoryview | None = None
         self._filled = 0
         self._skipped = 0  # bytes of a body that nobody wants, still to come
@@ -57,7 +60,10 @@ class RequestReader:
             self._pending += self._scratch[:count]
 
     def read_head(self) -> Head | None:
-        """Return the next request's head, or None if it has not come yet. Raises RefusedError."""
+        """Return the next request's head, or None if it has not come yet. Raises RefusedError.
+
+        The same few bytes as last time are the same object.
+        """
         if self._pending.startswith((b"\r", b"\n")):  # some clients end a body with an empty line
             self._pending = self._pending.lstrip(b"\r\n")
         limit = self._limits.header_kb * 1024
@@ -67,9 +73,12 @@ class RequestReader:
                 raise RefusedError(431, "head_too_large", f"a request's head may have {limit} bytes")
             return None
         end += len(_HEAD_END)
-        head = parse_head(self._pending[:end], self._limits)
-        self._pending = self._pending[end:]
-        return head
+        text, self._pending = self._pending[:end], self._pending[end:]
+        if len(text) > _REMEMBERED_BYTES:
+            return parse_head(text, self._limits)
+        if self._last_head is None or text != self._last_text:
+            self._last_head, self._last_text = parse_head(text, self._limits), text
+        return self._last_head
 
     def begin_body(self, head: Head, *, is_wanted: bool) -> None:
         """Prepare for the body; an unwanted one is passed over.
@@ -118,13 +127,17 @@ class RequestReader:
         header = head.headers.get(b"inference-header-content-length", b"")
         before = int(header) if header.isdigit() and len(header) < len(str(length)) + 1 else 0
         size = length + _ALIGNMENT
-        room = self._bodies.room(size) if size > _WORTH_COUNTING else np.empty(size, np.uint8).data
-        address: int = np.frombuffer(room, np.uint8).__array_interface__["data"][0]
+        if size > _WORTH_COUNTING:
+            room = self._bodies.room(size)
+            address: int = np.frombuffer(room, np.uint8).__array_interface__["data"][0]
+        else:
+            room, address = np.empty(size, np.uint8).data, 0  # it is a multiple of 16, which is enough here
         start = -(address + before) % _ALIGNMENT
-        self._body = room[start : start + length]
-        self._filled = min(length, len(self._pending))
-        self._body[: self._filled] = self._pending[: self._filled]
-        self._pending = self._pending[self._filled :]
+        self._body = body = room[start : start + length]
+        pending = self._pending
+        self._filled = filled = min(length, len(pending))
+        body[:filled] = pending[:filled]
+        self._pending = pending[filled:]
 
     def _read_chunks(self, chunks: ChunkedBody) -> memoryview | None:
         self._pending = chunks.feed(self._pending)

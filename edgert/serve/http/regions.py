@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from edgert.errors import RequestError, UnsupportedError
+from edgert.errors import RequestError, UnknownModelError, UnsupportedError
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.infer_body import Natural, read_json
 from edgert.serve.http.message import Answer, json_answer
@@ -71,7 +71,7 @@ class RegionRoutes:
     def cuda_status(self, exchange: Exchange, name: str = "") -> None:
         """Answer that there are no regions."""
         if name:
-            raise UnsupportedError("CUDA shared memory is not offered")
+            raise UnknownModelError(f"Unable to find cuda shared memory region: '{name}'")
         exchange.reply(json_answer([]))
 
     def cuda_register(self, exchange: Exchange, name: str) -> None:

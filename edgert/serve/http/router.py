@@ -85,4 +85,4 @@ def _part(match: re.Match[str]) -> str:
 
 
 def _value(name: str, text: str) -> Any:
-    return int(text) if name == "version" else unquote(text)
+    return (int(text) or -1) if name == "version" else unquote(text)  # there is no version 0

@@ -23,6 +23,7 @@ SCRATCH_BYTES = 1 << 16
 
 # On the fronts' thread, on one of those for what may block, or on one of those that load models.
 Where = Literal["here", "aside", "control"]
+Phase = Literal["idle", "arriving", "answering", "taking", "closing"]  # of a connection
 
 
 Later = Callable[[], None]
@@ -42,12 +43,7 @@ class Peer:
     """Who is at the other end of a connection."""
 
     def __init__(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it is on this machine."""
-        return is_local(self._transport)
+        self.is_local = is_local(transport)  # on this machine
 
 
 class Site:
@@ -68,6 +64,7 @@ class Site:
         `executors` are those for "aside" and "control".
         """
         self.limits = limits
+        self.seconds: Mapping[Phase, float] = {"idle": limits.idle_s, "answering": limits.answer_s}
         self.admit = admit
         self.gate = gate
         self.executors = executors

@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
-from edgert.errors import BusyError, DeviceLostError, ModelError
-from edgert.execute.host_lane import HostLane
+from edgert.errors import BusyError, ClosedError, DeviceLostError, ModelError
+from edgert.execute import host_lane
+from edgert.execute.host_lane import SHORT_BATCHES, HostLane
 from tests.fakes.lane import TIMEOUT_S, Bell
 
 
@@ -30,10 +31,10 @@ class Buffers:
 class Lane:
     """A HostLane with its bell."""
 
-    def __init__(self, run=lambda: None):
+    def __init__(self, run=lambda: None, **options):
         self.sets = [Buffers(index, run) for index in range(2)]
         self.bell = Bell()
-        self.lane = HostLane(self.sets, self.bell, "lane:test")
+        self.lane = HostLane(self.sets, self.bell, "lane:test", **options)
 
     def submit(self, fill=lambda _: None, tag=None):
         buffers = self.lane.acquire()
@@ -217,3 +218,93 @@ def test_a_lane_carries_many_batches_in_order(make_lane):
         tags.append(own.wait().tag)
         own.lane.release(buffers)
     assert tags == list(range(200))
+
+
+@pytest.fixture
+def make_short(monkeypatch):
+    """Return a function that makes a lane whose last batches were short."""
+    monkeypatch.setattr(host_lane, "SHORT_NS", 1 << 60)
+    made = []
+
+    def make(batches=SHORT_BATCHES, **options):
+        own = Lane(**options)
+        made.append(own)
+        for _ in range(batches):
+            own.lane.release(own.submit())
+            own.wait()
+        own.bell.silence()
+        return own
+
+    yield make
+    for own in made:
+        own.lane.close()
+
+
+def rings(bell):
+    """Count the rings that nobody has waited for."""
+    return bell._rings._value
+
+
+def run_short(own, fill=lambda _: None, tag=None):
+    buffers = own.lane.acquire()
+    completed = own.lane.run_short(buffers, fill, tag)
+    own.lane.release(buffers)
+    return completed
+
+
+def test_after_short_batches_one_is_run_here(make_short):
+    threads = []
+    own = make_short(has_own_code=False, run=lambda: threads.append(threading.current_thread()))
+    threads.clear()
+    completed = run_short(own, lambda _: threads.append(threading.current_thread()), "tag")
+    assert threads == [threading.current_thread()] * 2
+    assert (completed.tag, completed.error) == ("tag", None)
+    assert own.lane.poll() == []
+    assert rings(own.bell) == 0
+
+
+def test_a_lane_that_is_not_known_to_be_short_runs_nothing_here(make_short):
+    assert run_short(make_short(SHORT_BATCHES - 1, has_own_code=False)) is None
+
+
+def test_a_models_own_code_never_runs_here(make_short):
+    assert run_short(make_short()) is None
+
+
+def test_one_slow_batch_is_enough_to_run_none_here(make_short, monkeypatch):
+    own = make_short(has_own_code=False)
+    monkeypatch.setattr(host_lane, "SHORT_NS", 0)
+    assert run_short(own) is not None
+    assert run_short(own) is None
+
+
+def test_the_error_of_a_short_batch_is_its_own(make_short):
+    own = make_short(has_own_code=False)
+
+    def fail(_):
+        raise ValueError("broken")
+
+    assert "broken" in str(run_short(own, fill=fail).error)
+    assert run_short(own).error is None
+
+
+def test_a_short_batch_is_refused_as_any_other(make_short):
+    own, gate = make_short(has_own_code=False), Gate()
+    first, second = own.lane.acquire(), own.lane.acquire()
+    own.lane.submit(first, gate, None)
+    with pytest.raises(BusyError, match="one batch at a time"):
+        own.lane.run_short(second, gate, None)
+    gate.open()
+    own.wait()
+    own.lane.close()
+    with pytest.raises(ClosedError):
+        own.lane.run_short(second, gate, None)
+
+
+def test_a_lane_that_lacked_a_buffer_set_says_that_it_has_one(make_lane):
+    own = make_lane()
+    first, second = own.lane.acquire(), own.lane.acquire()
+    own.lane.release(first)
+    own.bell.wait()
+    own.lane.release(second)
+    assert rings(own.bell) == 0

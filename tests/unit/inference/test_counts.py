@@ -18,6 +18,25 @@ def test_without_being_asked_for_more_it_returns_plain_statistics():
     assert type(counts.snapshot()) is ModelStatistics
 
 
+def test_many_batches_and_answers_are_all_in_the_sums():
+    counts = Counts("plain", 1)
+    for index in range(1000):
+        counts.batch(1 + index % 2, TIMES)
+        counts.answered(1 + index % 2, 500, TIMES)
+    found = counts.snapshot()
+    assert (found.execution_count, found.inference_count) == (1000, 1500)
+    assert [(batch.batch_size, batch.compute_infer.count) for batch in found.batch_stats] == [
+        (1, 500),
+        (2, 500),
+    ]
+    assert {batch.compute_input.ns for batch in found.batch_stats} == {500 * 3_000}
+    requests = found.inference_stats
+    assert (requests.queue.count, requests.queue.ns) == (1000, 1000 * 1_500)
+    assert (requests.compute_output.count, requests.compute_output.ns) == (1000, 1000 * 5_000)
+    assert requests.success.count == 1000
+    assert counts.snapshot() == found
+
+
 def test_samples_stand_beside_the_same_counts():
     plain, sampled = Counts("plain", 1), Counts("plain", 1, ("summaries", "histograms"))
     for counts in (plain, sampled):

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from edgert.errors import ConfigError, RequestError
-from edgert.serve.bodies import Bodies, FullError, GrowingBody, TooLargeError
+from edgert.serve.bodies import Blocks, Bodies, FullError, GrowingBody, TooLargeError
 from edgert.serve.datatypes import pack_texts, unpack_texts
 from edgert.serve.inflate import inflate_into
 from edgert.serve.options import LimitOptions, ServeOptions
 
 MB = 1 << 20
+PACKED = gzip.compress(b"{}", mtime=0)
 
 
 class Owner:
@@ -94,9 +95,9 @@ def test_inflating_ends_where_there_is_no_more_room(bodies):
     [
         (b"", "not one whole gzip"),
         (b"x" * 20, "no gzip"),
-        (gzip.compress(b"{}")[:-3], "not one whole gzip"),
-        (gzip.compress(b"{}") + b"x", "not one whole gzip"),
-        (gzip.compress(b"{}") + bytes(200_000), "more follows its end"),
+        (PACKED[:-3], "not one whole gzip"),
+        (PACKED + b"x", "not one whole gzip"),
+        (PACKED + bytes(200_000), "more follows its end"),
     ],
 )
 def test_what_is_not_one_whole_stream_is_refused(bodies, data, words):
@@ -129,3 +130,43 @@ def test_texts_come_back_as_they_were_packed():
 def test_texts_that_are_not_what_they_say_are_refused_before_there_is_room_for_them(data, count, words):
     with pytest.raises(RequestError, match=words):
         unpack_texts(data, count)
+
+
+def address(room):
+    return np.frombuffer(room, np.uint8).__array_interface__["data"][0]
+
+
+class TestBlocks:
+    def test_memory_that_nobody_refers_to_is_used_again(self):
+        blocks = Blocks()
+        room = blocks.room(100_000)
+        first = address(room)
+        del room
+        assert address(blocks.room(99_000)) == first
+
+    def test_memory_is_not_used_again_while_a_view_of_it_lives(self):
+        blocks = Blocks()
+        room = blocks.room(100_000)
+        view = np.frombuffer(room[50:54], np.float32)
+        view[:] = 7
+        del room
+        blocks.room(100_000)[:] = bytes(100_000)
+        assert view[0] == 7
+
+    def test_whoever_waits_for_the_memory_hears_once_that_it_is_free(self):
+        heard = []
+        room = Blocks().room(10, lambda: heard.append(1))
+        assert len(room) == 10
+        assert not heard
+        del room
+        assert heard == [1]
+
+    def test_so_much_is_kept_at_most(self):
+        blocks = Blocks()
+        rooms = [blocks.room(size) for size in (1 << 20, 2 << 20, 3 << 20, 5 << 20)]
+        rooms.reverse()
+        while rooms:
+            rooms.pop()
+            kept = sum(size * len(own) for size, own in blocks._kept.items())
+            assert kept <= 4 << 20
+        assert set(blocks._kept) == {3 << 20}

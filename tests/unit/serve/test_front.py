@@ -113,6 +113,34 @@ def test_letters_from_many_threads_all_arrive():
     assert sorted(asyncio.run(collect())) == sorted(list(range(1000)) * 4)
 
 
+def test_a_call_on_the_loops_own_thread_is_made_at_once():
+    loop, got = FakeLoop(), []
+    mailbox = Mailbox(loop)
+    mailbox.hand_over(got.append, 1)
+    assert (got, loop.calls) == ([1], [])
+
+
+def test_a_call_does_not_overtake_a_letter():
+    loop, got = FakeLoop(), []
+    mailbox = Mailbox(loop)
+    mailbox.post(got.append, 1)
+    mailbox.hand_over(got.append, 2)
+    assert got == []
+    loop.calls.pop()()
+    assert got == [1, 2]
+
+
+def test_a_call_of_another_thread_is_a_letter():
+    loop, got = FakeLoop(), []
+    mailbox = Mailbox(loop)
+    other = threading.Thread(target=mailbox.hand_over, args=[got.append, 1])
+    other.start()
+    other.join()
+    assert got == []
+    loop.calls.pop()()
+    assert got == [1]
+
+
 def test_a_letter_after_the_loop_has_ended_is_forgotten():
     loop = asyncio.new_event_loop()
     mailbox = Mailbox(loop)

@@ -12,7 +12,7 @@ import pytest
 
 from edgert.errors import RequestError, UnknownModelError
 from edgert.serve import shared_memory
-from edgert.serve.shared_memory import RegionStatus, SharedMemory
+from edgert.serve.shared_memory import RegionStatus, SharedMemory, TakenError
 from edgert.stats import CopyCounts
 
 SIZE = 256
@@ -133,7 +133,7 @@ def test_status(memory, item):
 
 def test_a_name_is_given_once(memory, item):
     memory.register("r", "item", 0, 8)
-    with pytest.raises(RequestError, match="shared memory region 'r' already in manager"):
+    with pytest.raises(TakenError, match="shared memory region 'r' already in manager"):
         memory.register("r", "item", 0, 8)
     memory.unregister("r")
     memory.unregister("r")

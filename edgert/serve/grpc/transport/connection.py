@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import ClassVar, cast
 
 from edgert.serve.access import is_local
@@ -31,7 +32,7 @@ _MAX_IDLE_FRAMES = 10_000  # in a row, that bring no call forward
 _PING = b"edgert: "
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """Calls side by side. What a client does wrong on it ends it, and nothing else."""
 
     live: ClassVar[LiveCount] = LiveCount("grpc connection")
@@ -47,7 +48,8 @@ class Connection(asyncio.Protocol):
         self._idle_frames = 0
         self._outbox: list[bytes | memoryview] = []
         self._is_closing = False
-        self._began_s = self._heard_s = self._loop.time()
+        self._is_reading = False
+        self._began_s = self._heard_s = monotonic()
         self._paused_s: float | None = None
         self._pinged_s: float | None = None
 
@@ -72,21 +74,30 @@ class Connection(asyncio.Protocol):
         self._site.connections.part(self)
         self.live.closed()
 
-    def data_received(self, data: bytes) -> None:
-        """Go on with what was received."""
-        self._heard_s, self._pinged_s = self._loop.time(), None
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to receive."""
+        return self._site.scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Go on with what was received. What is answered at once goes out in one piece."""
+        self._heard_s, self._pinged_s = monotonic(), None
+        self._is_reading = True
         try:
-            for read in self._frames.feed(data):
+            for read in self._frames.feed(bytes(self._site.scratch[:nbytes])):
                 if self._is_closing:
                     return
                 self._take(read)
         except Http2Error as error:
             self._end(error.code, str(error))
+        finally:
+            self._is_reading = False
+            if self._outbox:
+                self._flush()
 
     def pause_writing(self) -> None:
         """Send nothing more, and read nothing more, until the client has taken what it has."""
         self._streams.is_writable = False
-        self._paused_s = self._loop.time()
+        self._paused_s = monotonic()
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
@@ -128,15 +139,19 @@ class Connection(asyncio.Protocol):
             self._streams.take_data(read)
         elif kind == Kind.HEADERS:
             self._streams.take_headers(read, self._headers.decode(bytes(read.content)))
+        elif kind == Kind.WINDOW_UPDATE:
+            self._streams.take_window(read.stream, read_number(read.content))
         else:
             self._take_other(kind, read)
-        self._count_idle()
+        self._idle_frames += 1
+        if self._streams.is_progressing:
+            self._idle_frames, self._streams.is_progressing = 0, False
+        elif self._idle_frames > _MAX_IDLE_FRAMES:  # it only keeps the server busy
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that bring no call forward")
 
     def _take_other(self, kind: int, read: Frame) -> None:
         content = bytes(read.content)
-        if kind == Kind.WINDOW_UPDATE:
-            self._streams.take_window(read.stream, read_number(content))
-        elif kind == Kind.RST_STREAM:
+        if kind == Kind.RST_STREAM:
             self._streams.take_reset(read.stream)
         elif kind == Kind.SETTINGS and not read.flags & ACK:
             self._send(frame(Kind.SETTINGS, ACK, 0))
@@ -147,13 +162,6 @@ class Connection(asyncio.Protocol):
             self._send(frame(Kind.PING, ACK, 0, content))
         elif kind == Kind.PUSH_PROMISE:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a client does not push")
-
-    def _count_idle(self) -> None:
-        """End a connection that only keeps the server busy."""
-        self._idle_frames = 0 if self._streams.is_progressing else self._idle_frames + 1
-        self._streams.is_progressing = False
-        if self._idle_frames > _MAX_IDLE_FRAMES:
-            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that bring no call forward")
 
     def _end_if_idle(self) -> None:
         if not self._streams and not self._is_closing:
@@ -168,7 +176,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self, *pieces: bytes | memoryview) -> None:
         """Send frames, soon and together with others."""
-        if not self._outbox:
+        if not self._outbox and not self._is_reading:
             self._loop.call_soon(self._flush)
         self._outbox += pieces
 

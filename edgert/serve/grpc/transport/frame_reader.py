@@ -21,6 +21,8 @@ from edgert.serve.grpc.transport.http2 import (
 
 _HEAD = struct.Struct(">IBI")  # length and type, flags, stream
 _PRIORITY_BYTES = 5
+_WHOLE = (Kind.DATA, Kind.WINDOW_UPDATE)  # but for padding
+_SHAPED = PADDED | PRIORITIZED
 
 
 class Frame(NamedTuple):
@@ -65,9 +67,11 @@ class FrameReader:
                 break
             content = view[start + HEAD_BYTES : after]
             start = after
-            read = self._whole(Frame(kind, flags, stream & MAX_STREAM_ID, content, size))
-            if read is not None:
+            read = Frame(kind, flags, stream & MAX_STREAM_ID, content, size)
+            if self._block_of is None and kind in _WHOLE and not flags & _SHAPED:
                 yield read
+            elif (whole := self._whole(read)) is not None:
+                yield whole
         self._rest = data[start:]
 
     def _read_preface(self, data: bytes) -> int:
@@ -85,7 +89,7 @@ class FrameReader:
             return self._continued(self._block_of, read)
         if read.kind == Kind.CONTINUATION:
             raise _malformed("a CONTINUATION continues nothing")
-        if read.kind in (Kind.DATA, Kind.HEADERS) and read.flags & (PADDED | PRIORITIZED):
+        if read.kind in (Kind.DATA, Kind.HEADERS) and read.flags & _SHAPED:
             read = _bared(read)
         if read.kind != Kind.HEADERS or read.flags & END_HEADERS:
             return read

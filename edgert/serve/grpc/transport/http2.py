@@ -113,7 +113,7 @@ def goaway_frame(last_stream: int, code: ErrorCode, words: str = "") -> bytes:
     return frame(Kind.GOAWAY, 0, 0, _NUMBER.pack(last_stream) + _NUMBER.pack(code) + words.encode())
 
 
-def read_number(content: bytes) -> int:
+def read_number(content: bytes | memoryview) -> int:
     """Return the one number of a WINDOW_UPDATE or RST_STREAM frame, 31 bits of it. Raises Http2Error."""
     if len(content) != _NUMBER.size:
         raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "a frame has the wrong length")

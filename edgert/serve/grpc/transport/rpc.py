@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from edgert.errors import CancelledError, EdgertError
@@ -35,7 +36,7 @@ class Rpc:
         self.is_all_here = False  # the client sends no more
         self.is_ended = False
         self.failure: Code | None = None
-        self.heard_s = streams.loop.time()  # when it began, or the message that arrives did
+        self.heard_s = monotonic()  # when it began, or the message that arrives did
         self.deadline_s = inf
         self.on_gone: Callable[[], object] = _nothing  # the client has gone, or waits no longer
         self.on_stop: Callable[[], object] = _nothing  # the server stops; who works on it may finish
@@ -79,7 +80,7 @@ class Rpc:
             await self._wait()
         message = self.arriving.take()
         if not len(self.arriving):
-            self.heard_s = self._streams.loop.time()
+            self.heard_s = monotonic()
         self._streams.consumed(self)
         return await self._streams.inflated(message) if isinstance(message, Compressed) else message
 
@@ -129,7 +130,7 @@ class Rpc:
             size = min(len(piece), self.window_bytes, streams.window_bytes, streams.max_frame_bytes)
             if size <= 0 or not streams.is_writable:
                 if self._blocked_s is None:
-                    self._blocked_s = streams.loop.time()
+                    self._blocked_s = monotonic()
                 return
             self._blocked_s = None
             self.window_bytes -= size
@@ -143,7 +144,8 @@ class Rpc:
             streams.send(self._last)
             self._last = None
             streams.ended(self)
-        self.notify()
+        if self._waiters:
+            self.notify()
 
     async def _wait(self) -> None:
         waiter = self._streams.loop.create_future()

@@ -18,6 +18,8 @@ from edgert.serve.grpc.transport.rpc import Rpc
 from edgert.serve.options import LimitOptions
 from edgert.stats import Tally
 
+SCRATCH_BYTES = 1 << 16
+
 
 class Method(Protocol):
     """What answers calls of one method."""
@@ -96,6 +98,7 @@ class Site:
         self.counts = counts
         self.bodies = bodies
         self.executor = executor
+        self.scratch = memoryview(bytearray(SCRATCH_BYTES))  # for one connection at a time
         self.connections = Connections(limits, loop)
 
 

@@ -13,6 +13,7 @@ from edgert.errors import (
     UnsupportedError,
 )
 from edgert.serve.bodies import FullError, TooLargeError
+from edgert.serve.shared_memory import TakenError
 
 
 class Code(IntEnum):
@@ -23,6 +24,7 @@ class Code(IntEnum):
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
+    ALREADY_EXISTS = 6
     PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
@@ -53,6 +55,7 @@ _CODES = (  # the first class that fits
     (TooLargeError, Code.RESOURCE_EXHAUSTED),
     (UnauthenticatedError, Code.UNAUTHENTICATED),
     (CancelledError, Code.CANCELLED),
+    (TakenError, Code.ALREADY_EXISTS),
     (RequestError, Code.INVALID_ARGUMENT),
 )
 

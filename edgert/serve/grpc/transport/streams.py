@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 from edgert.errors import EdgertError, RequestError
 from edgert.serve.grpc.transport.arriving import ArrivingMessages, Compressed, Message
@@ -48,6 +49,8 @@ class Streams:
         self.own_window = min(self.limit_bytes + _SLACK_BYTES, MAX_WINDOW)
         self._site = site
         self._open: dict[int, tuple[Rpc, Method]] = {}
+        self._last_headers: Headers | None = None  # of a call that was let in
+        self._last_call: tuple[Method, str, float]
         self._last = 0
         self._peer_window = DEFAULT_WINDOW  # of each new call
         self._received_bytes = 0  # that the client has not been allowed again
@@ -84,7 +87,7 @@ class Streams:
         if rpc.is_all_here or rpc.received_bytes > rpc.allowed_bytes:
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "more data than was allowed")
         if not rpc.arriving.is_partial:
-            rpc.heard_s = self.loop.time()
+            rpc.heard_s = monotonic()
         try:
             rpc.arriving.feed(read.content)
         except RequestError as error:
@@ -226,9 +229,12 @@ class Streams:
         rpc.is_all_here, rpc.allowed_bytes = is_all_here, FIRST_WINDOW
         self._open[stream] = (rpc, _NOBODY)
         try:
-            method = site.find(headers)
-            rpc.arriving.set_encoding(encoding_of(headers))
-            rpc.deadline_s = rpc.heard_s + timeout_s(headers)
+            if headers is not self._last_headers:
+                self._last_call = (site.find(headers), encoding_of(headers), timeout_s(headers))
+                self._last_headers = headers
+            method, encoding, wait_s = self._last_call
+            rpc.arriving.set_encoding(encoding)
+            rpc.deadline_s = rpc.heard_s + wait_s
         except EdgertError as error:
             rpc.fail(error)
             return

@@ -15,4 +15,4 @@ def test_no_input_has_more_axes_than_an_array():
     header = f'batch_size: 1 input {{ name: "INPUT0" {"dims: 4611686018427387904 " * 1000}}}'
     head = SimpleNamespace(headers={HEADER.lower().encode(): header.encode()})
     with FakeCore() as core, pytest.raises(RequestError, match="'INPUT0' has more than 32 dims"):
-        HeaderReader(core, "identity", 1, None).read(SimpleNamespace(head=head))
+        HeaderReader(core, "identity", 1, None).read_header(SimpleNamespace(head=head))

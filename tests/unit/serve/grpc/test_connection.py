@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 
+from edgert.frames.request import InferResponse
 from edgert.serve.grpc.transport.connection import Connection
 from edgert.serve.grpc.transport.http2 import (
     ACK,
@@ -405,3 +406,40 @@ def test_malformed_messages_are_each_answered(address, core):
             statuses.add(client.status()[0])
     assert Code.INTERNAL not in statuses
     assert {Code.INVALID_ARGUMENT, Code.NOT_FOUND} <= statuses
+
+
+def answer_here(core, monkeypatch):
+    """Let the core answer before `infer` returns."""
+
+    def infer(request):
+        outputs = {"OUTPUT0": request.inputs["INPUT0"]}
+        request.responder.respond(InferResponse(request.model, 1, request.id, outputs=outputs))
+
+    monkeypatch.setattr(core, "infer", infer)
+
+
+def test_calls_that_come_together_are_answered_in_one_piece(core, serve, monkeypatch):
+    answer_here(core, monkeypatch)
+    ends = []
+    flush = Connection._flush
+
+    def counted(self):
+        ends.append(sum(is_end(piece) for piece in self._outbox))
+        flush(self)
+
+    monkeypatch.setattr(Connection, "_flush", counted)
+    with Client(serve()) as client:
+        client.send_bytes(
+            b"".join(
+                frame(Kind.HEADERS, END_HEADERS, stream, block())
+                + frame(Kind.DATA, END_STREAM, stream, INFER)
+                for stream in (1, 3, 5)
+            )
+        )
+        assert [client.status() for _ in range(3)] == [(Code.OK, "")] * 3
+    assert [count for count in ends if count] == [3]
+
+
+def is_end(piece):
+    """Say whether it is a frame of HEADERS that ends a call."""
+    return piece[3] == Kind.HEADERS and bool(piece[4] & END_STREAM)

@@ -97,15 +97,29 @@ def test_a_long_body_is_received_where_it_stays():
     )
 
 
+@pytest.mark.parametrize(("size", "alignment"), [(500, 16), (20_000, 64)])
 @pytest.mark.parametrize("json_bytes", [0, 1, 61, 64, 200])
-def test_the_first_tensor_of_a_body_stands_at_a_whole_address(json_bytes):
-    reader = RequestReader(LIMITS, memoryview(bytearray(4096)), Bodies())
-    data = request("POST", "/", bytes(500), Inference_Header_Content_Length=json_bytes)
+def test_the_first_tensor_of_a_body_stands_at_a_whole_address(json_bytes, size, alignment):
+    reader = RequestReader(LIMITS, memoryview(bytearray(1 << 15)), Bodies())
+    data = request("POST", "/", bytes(size), Inference_Header_Content_Length=json_bytes)
     reader.buffer()[: len(data)] = data
     reader.received(len(data))
     reader.begin_body(reader.read_head(), is_wanted=True)
     tensor = np.frombuffer(reader.read_body()[json_bytes:], np.uint8)
-    assert tensor.__array_interface__["data"][0] % 64 == 0
+    assert tensor.__array_interface__["data"][0] % alignment == 0
+
+
+def test_the_same_head_is_read_once():
+    reader = RequestReader(LIMITS, memoryview(bytearray(4096)), Bodies())
+    heads = []
+    for path in ("/a", "/a", "/b", "/a"):
+        data = request("GET", path)
+        reader.buffer()[: len(data)] = data
+        reader.received(len(data))
+        heads.append(reader.read_head())
+    assert [head.path for head in heads] == ["/a", "/a", "/b", "/a"]
+    assert heads[1] is heads[0]
+    assert heads[3] is not heads[0]
 
 
 def refused(data, limits=LIMITS):
