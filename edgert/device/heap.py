@@ -18,3 +18,10 @@ def return_large_blocks() -> bool:
         return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES))
     except AttributeError:  # another C library
         return False
+
+
+def return_free_memory() -> None:
+    """Give free blocks back to the system: after large work that is not done again. Without glibc, nothing."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from edgert.device.heap import return_free_memory
 from edgert.device.memory import Buffer
 from edgert.errors import EngineMismatchError, ModelError
 from edgert.execute.engine import DEFAULT_LANE, EngineDetails, EngineInfo, Lane, LaneOptions
@@ -119,15 +119,8 @@ def load_onnx_engine(
         session = ort.InferenceSession(content or str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise _load_error(file, error) from error
-    return_free_memory()
+    return_free_memory()  # what reading and optimizing the graph took: more than a small model's weights
     return OnnxEngine(file, session, allocate)
-
-
-def return_free_memory() -> None:
-    """Give back what reading and optimizing the graph has freed: more than the weights of a small model."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # else it is not glibc
-        trim(0)
 
 
 class OnnxBufferSet:

@@ -15,6 +15,7 @@ import msgspec
 
 from edgert.capture.options import STOP_TIMEOUT_S
 from edgert.capture.state import SourceState
+from edgert.device.heap import return_free_memory
 from edgert.device.opened import DeviceName
 from edgert.errors import DeviceLostError
 from edgert.pipeline.assembly import CLOSE_SINKS_S, Assembly
@@ -100,6 +101,7 @@ class Line:
         self.announcements.state("ready")
         gc.collect()
         gc.freeze()  # what is loaded now stays; later collections need not look at it
+        return_free_memory()
 
     def drain(self) -> bool:
         """Take no more frames and let those admitted finish; False if some were dropped."""

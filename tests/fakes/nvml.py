@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from types import SimpleNamespace
 
+from edgert.device.gauges import gauges
+
 
 class NVMLError(Exception):
     """What the library raises."""
@@ -70,6 +72,7 @@ class FakeNvml:
 def put_nvml(monkeypatch, nvml):
     """Make `nvml` the library until the test ends; None: there is none."""
     meter = "edgert.device.gauges.nvml"  # imports it anew
+    monkeypatch.setattr(gauges, "has_nvml", lambda: nvml is not None)
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.setitem(sys.modules, meter, None)  # so that afterwards it is as it was
     monkeypatch.delitem(sys.modules, meter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 from collections import Counter
@@ -50,6 +51,8 @@ class Gauges:
         return found
 
     def _open_nvml(self) -> None:
+        if not has_nvml():
+            return
         try:
             from edgert.device.gauges.nvml import NvmlMeter  # an optional library
 
@@ -60,6 +63,15 @@ class Gauges:
             return
         self._undo.callback(meter.close)
         self._meters.append(meter)
+
+
+def has_nvml() -> bool:
+    """Say whether NVIDIA's driver brought the library: only then is its module, of 2 MB, worth loading."""
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def describe_gauges(root: Path = Path("/")) -> str:

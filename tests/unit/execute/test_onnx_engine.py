@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import ctypes
-import resource
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +14,7 @@ from edgert.device.memory import Budget
 from edgert.errors import EngineMismatchError, ModelError, OutOfDeviceMemoryError
 from edgert.execute import onnx_engine
 from edgert.execute.engine import EngineInfo
-from edgert.execute.onnx_engine import OnnxEngine, load_onnx_engine, return_free_memory
+from edgert.execute.onnx_engine import OnnxEngine, load_onnx_engine
 from edgert.models.tensor_spec import TensorSpec
 from tests.fakes.lane import TIMEOUT_S, Bell
 from tests.fakes.onnx_graphs import quantized_convolution
@@ -401,23 +398,3 @@ def test_integer_kernels_run_unless_they_are_not_wanted(tmp_path, monkeypatch, o
     operators = {node.op_type for node in onnx.load(made).graph.node}
     assert ("QLinearConv" in operators) == is_integer
     assert any(operator in ("Conv", "FusedConv") for operator in operators) != is_integer
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
-def test_what_loading_has_freed_goes_back_to_the_system():
-    libc = ctypes.CDLL(None)
-    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-    blocks = [libc.malloc(100_000) for _ in range(500)]
-    for block in blocks:
-        ctypes.memset(block, 1, 100_000)
-    before_bytes = resident_bytes()
-    for block in blocks[:-1]:
-        libc.free(block)  # the last one keeps the heap from shrinking
-    return_free_memory()
-    assert before_bytes - resident_bytes() > 40_000_000
-    libc.free(blocks[-1])
-
-
-def resident_bytes():
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
