@@ -14,6 +14,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 BROKER_EXTRA := $(shell command -v mosquitto >/dev/null || ls /usr/sbin/mosquitto >/dev/null 2>&1 || echo ,broker)
 
+# Unit and contract tests share nothing, so that each core takes some; the others come one after the other.
+SIDE_BY_SIDE := $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal tests/unit tests/contract
+REST := --ignore tests/unit --ignore tests/contract
+
 PY ?= $(BIN)/python
 SETUP ?= yes
 NVRTC ?= .cache/nvrtc/nvidia/cuda_nvrtc/lib/libnvrtc.so.12
@@ -27,12 +31,12 @@ test:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo,calibrate,serve,broker,dev,rtx
 	@sh setup.sh packages
 	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/lint-imports
-	$(BIN)/pytest $(ARGS)
+	$(if $(ARGS),$(BIN)/pytest $(ARGS),$(SIDE_BY_SIDE) && $(BIN)/pytest $(REST))
 
 check:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo,calibrate,serve,broker,dev
 	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy && $(BIN)/lint-imports
-	$(BIN)/pytest -m "not system and not gpu" $(ARGS)
+	$(if $(ARGS),$(BIN)/pytest -m "not system and not gpu" $(ARGS),$(SIDE_BY_SIDE) && $(BIN)/pytest -m "not system and not gpu" $(REST))
 
 bench:
 	@PYTHON=$(PYTHON) sh setup.sh host,demo,broker,dev

@@ -21,7 +21,7 @@ def return_large_blocks() -> bool:
 
 
 def return_free_memory() -> None:
-    """Give free blocks back to the system: after large work that is not done again. Without glibc, nothing."""
+    """Give free blocks back to the system, after large work that is not done again; only glibc does."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -32,6 +32,9 @@ from edgert.service.supervisor import Supervisor
 log = logging.getLogger(__name__)
 
 _WHY = {"stop": "asked to", "ended": "every source has ended", "lost": "the device is lost"}
+_LONGEST_WAIT_S = (
+    0.5  # a signal that another thread takes, or that comes just before the wait, does not end it
+)
 _SHORTEST_WAIT_S = 1e-3  # Python's SimpleQueue may wait for ever where a timeout is a few microseconds
 
 
@@ -226,18 +229,21 @@ class Service:
 
     def _next_event(self, stats_s: float | None) -> Event | None:
         """Return the next event, or None when statistics are due."""
-        event: Event | None = "tick"
-        while event == "tick":
+        while True:
             self._supervisor.main_turned()
             try:
-                event = self._events.get(timeout=self._patience_s() if stats_s else None)
+                event = self._events.get(timeout=self._patience_s(stats_s))
             except Empty:
-                self._stats_due_s = time.monotonic() + (stats_s or 0.0)
-                event = None
-        return event
+                if stats_s and time.monotonic() >= self._stats_due_s:
+                    self._stats_due_s = time.monotonic() + stats_s
+                    return None
+            else:
+                if event != "tick":
+                    return event
 
-    def _patience_s(self) -> float:
-        return max(_SHORTEST_WAIT_S, self._stats_due_s - time.monotonic())
+    def _patience_s(self, stats_s: float | None) -> float:
+        due_s = self._stats_due_s - time.monotonic() if stats_s else _LONGEST_WAIT_S
+        return min(max(_SHORTEST_WAIT_S, due_s), _LONGEST_WAIT_S)
 
     def _check_report_file(self) -> None:
         if self._report_file is not None and not self._report_file.parent.is_dir():

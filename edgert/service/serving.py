@@ -20,6 +20,7 @@ from edgert.inference.open_version import Opener
 from edgert.inference.override import Overrides
 from edgert.inference.repository import Repository
 from edgert.inference.response_cache import ResponseCache
+from edgert.inference.served_version import ServedVersion
 from edgert.inference.sites import FurtherGpus
 from edgert.pipeline.assembly import Assembly
 from edgert.pipeline.file import PipelineFile
@@ -104,7 +105,7 @@ class Serving:
             options.metrics,
             self._device_lost,
             self._further,
-            find=lambda model, version: self._repository.get(model, version),
+            find=self._find,
         )
         self._repository = Repository(opener.open)
         self.core = LineCore(file.store, options, self._repository, Overrides())
@@ -170,6 +171,9 @@ class Serving:
         yield from self._further.pulses(hang_s)
         for served in self._repository.versions():
             yield from served.pulses(hang_s)
+
+    def _find(self, model: str, version: int) -> ServedVersion:
+        return self._repository.get(model, version)
 
     def _infer_step(self, request: InferRequest) -> None:
         self.core.infer_step(request)  # the core is made after who asks it

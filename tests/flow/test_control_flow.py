@@ -277,3 +277,48 @@ def test_without_the_table_nothing_is_heard(site, broker):
     with operated(service, steps):
         assert service.run() == ExitCode.OK
     assert broker.listener.empty()
+
+
+class TestWithServing:
+    """Commands reach the models of requests as HTTP's calls do."""
+
+    @pytest.fixture(autouse=True)
+    def wanted(self):
+        pytest.importorskip("httptools", reason="needs httptools: pip install 'edgert[serve]'")
+
+    def serve(self, site, broker, mode, steps, allow=("*",)):
+        tables = f'{TABLES}[http]\nport = 0\n[serve]\nmode = "{mode}"\n'
+        site.add("other", store.mean_model())
+        return serve(site, broker, allow, steps, tables)
+
+    def test_models_of_frames_and_of_requests_alone_are_loaded_and_unloaded(self, site, broker):
+        def steps(operator):
+            assert operator.ask("load", model="other")["status"] == "ok"
+            assert operator.ask("unload", model="other")["status"] == "ok"
+            assert operator.ask("load", model="mean")["status"] == "ok"
+            operator.next_result()
+            assert operator.ask("unload", model="mean")["status"] == "ok"
+            operator.wait_state("model/mean/state", "UNAVAILABLE")
+            assert operator.ask("load", model="gone")["error"] == "unknown_model_error"
+            operator.ask("drain")
+
+        self.serve(site, broker, "explicit", steps)
+
+    def test_only_models_of_frames_where_the_mode_keeps_the_others(self, site, broker):
+        def steps(operator):
+            refused = operator.ask("load", model="other")
+            assert refused["error"] == "unsupported_error"
+            assert 'serve.mode is "none", set it to "explicit"' in refused["message"]
+            assert operator.ask("reload", model="mean")["status"] == "ok"
+            operator.next_result()
+            operator.ask("drain")
+
+        self.serve(site, broker, "none", steps)
+
+    def test_a_model_of_requests_alone_may_be_allowed_by_name(self, site, broker):
+        def steps(operator):
+            assert operator.ask("load", model="other")["status"] == "ok"
+            assert operator.ask("load", model="mean")["status"] == "not_allowed"
+            operator.ask("drain")
+
+        self.serve(site, broker, "explicit", steps, ["load:other", "drain"])

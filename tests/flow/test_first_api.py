@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import threading
 import uuid
 from pathlib import Path
 
@@ -340,6 +342,34 @@ class TestSharedMemory:
     )
     def test_what_cannot_be_registered(self, site, path, code):
         assert status_of(site.ask("POST", f"/api/sharedmemorycontrol/{path}"))[0] == code
+
+    def test_a_name_is_given_once(self, site, region):
+        assert status_of(self.register(site, region)) == ("SUCCESS", "")
+        taken = ("ALREADY_EXISTS", "shared memory region 'rows' already in manager")
+        answer = self.register(site, region)
+        assert (answer.status, status_of(answer)) == (400, taken)
+
+    @pytest.mark.parametrize("count", [10, 4000])
+    def test_many_texts_do_not_hold_up_the_fronts_thread(self, site, region, count, monkeypatch):
+        texts = b"".join(struct.pack("<I", 8) + b"%08d" % index for index in range(count))
+        region.write_bytes(texts)
+        threads, begin = [], site.core.infer
+
+        def infer_here(request):
+            threads.append(threading.current_thread().name)
+            begin(request)
+
+        monkeypatch.setattr(site.core, "infer", infer_here)
+        path = f"/api/sharedmemorycontrol/register/texts/{region.name}/0/{len(texts)}"
+        assert site.ask("POST", path).status == 200
+        place = f'batch_byte_size: {len(texts)} shared_memory {{ name: "texts" byte_size: {len(texts)} }}'
+        asked = f'batch_size: 1 input {{ name: "INPUT0" dims: {{}} {place} }} output {{ name: "OUTPUT0" }}'
+        asked = asked.replace("{}", str(count))
+        _, [found] = read(infer(site, "identity_bytes", asked, b"", "?format=binary"), len(texts))
+        assert found == texts
+        assert (threads == ["front"]) == (count == 10)
+        wrong = infer(site, "identity_bytes", asked.replace(f"dims: {count}", f"dims: {count + 1}"))
+        assert (wrong.status, status_of(wrong)[0]) == (400, "INVALID_ARG")
 
     def test_it_may_be_off(self, region):
         with HttpSite(has_regions=False) as site:

@@ -162,7 +162,7 @@ class TestInference:
             client.answer()
         array = site.core.requests[0].inputs["INPUT0"]
         assert not array.flags.owndata
-        assert array.__array_interface__["data"][0] % 64 == 0
+        assert array.__array_interface__["data"][0] % 16 == 0
 
     def test_a_version_may_be_asked_for(self, site):
         answer = site.ask(
@@ -585,5 +585,7 @@ class TestControl:
 
     def test_there_is_no_shared_memory_of_cuda(self, site):
         assert site.ask("GET", "/v2/cudasharedmemory/status").json() == []
+        absent = site.ask("GET", "/v2/cudasharedmemory/region/x/status")
+        assert (absent.status, absent.error) == (404, "Unable to find cuda shared memory region: 'x'")
         assert site.ask("POST", "/v2/cudasharedmemory/region/x/register", b"{}").status == 501
         assert site.ask("POST", "/v2/cudasharedmemory/unregister").status == 200

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 
+from edgert.serve.http import asked as http_asked
 from edgert.serve.http import infer as http_infer
 from tests.fakes.http_front import WAIT_S, HttpSite, binary_request, request
 
@@ -57,7 +58,7 @@ def test_an_inference_of_a_client_that_left_meanwhile_is_cancelled(monkeypatch):
         return read(*arguments)
 
     monkeypatch.setattr(http_infer.InputReader, "read", slow_read)
-    monkeypatch.setattr(http_infer, "_has_long_texts", lambda _: True)
+    monkeypatch.setattr(http_asked, "_has_long_texts", lambda _: True)
     with HttpSite() as site:
         with site.client() as client:
             client.send(binary_request("slow", ARRAY))

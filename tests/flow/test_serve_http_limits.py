@@ -28,6 +28,7 @@ from tests.fakes.http_front import WAIT_S, HttpSite, binary_request, request
 
 ARRAY = np.arange(16, dtype=np.float32).reshape(1, 16)
 INFER = "/v2/models/{}/infer"
+PACKED = gzip.compress(b"{}")
 SOON = 0.15  # seconds: a limit that a test waits for
 
 
@@ -175,7 +176,7 @@ class TestBounds:
             assert answer.status == 413
             assert counts(site) == {"too_large_error": 1}
 
-    @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-3], gzip.compress(b"{}") + b"x"])
+    @pytest.mark.parametrize("body", [b"no gzip", PACKED[:-3], PACKED + b"x"], ids=["none", "cut", "more"])
     def test_a_body_that_is_not_what_it_says(self, site, body):
         answer = site.ask("POST", INFER.format("identity"), body, Content_Encoding="gzip")
         assert (answer.status, "gzip" in answer.error) == (400, True)
@@ -459,7 +460,7 @@ SEEDS = [
     request("POST", "/v2/repository/index", b'{"ready":true}'),
     request("POST", "/v2/systemsharedmemory/region/x/register", b'{"key":"/x","offset":0,"byte_size":1}'),
     request("POST", INFER.format("identity"), Transfer_Encoding="chunked") + b"5\r\nhello\r\n0\r\n\r\n",
-    request("POST", INFER.format("identity"), gzip.compress(b"{}"), Content_Encoding="gzip"),
+    request("POST", INFER.format("identity"), PACKED, Content_Encoding="gzip"),
 ]
 
 

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from edgert.serve.http import infer as http_infer
+from edgert.serve.http import asked as http_asked
 from tests.fakes.http_front import WAIT_S, HttpSite, binary_request, request
 
 MB = 1 << 20
@@ -129,9 +129,9 @@ def test_a_huge_shape_of_texts_is_refused(site):
 
 def test_long_json_is_read_beside_the_loop(monkeypatch):
     threads = []
-    read = http_infer.read_json
+    read = http_asked.read_json
     monkeypatch.setattr(
-        http_infer,
+        http_asked,
         "read_json",
         lambda *given: (threads.append(threading.current_thread().name), read(*given))[1],
     )

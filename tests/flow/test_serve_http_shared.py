@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgert.serve.http.site import Peer
+from edgert.serve.http import site as http_site
 from tests.fakes.http_front import HttpSite, binary_request
 
 ARRAY = np.arange(16, dtype=np.float32).reshape(1, 16)
@@ -51,7 +51,7 @@ def shared(name="INPUT0", size=64, shape=(1, 16)):
 def test_shared_memory_is_for_clients_on_this_machine(site, region, monkeypatch):
     tree = {"inputs": [shared()]}
     assert site.infer("identity", tree).status == 200
-    monkeypatch.setattr(Peer, "is_local", False)
+    monkeypatch.setattr(http_site, "is_local", lambda _: False)
     answer = site.infer("identity", tree)
     assert (answer.status, "server's machine" in answer.error) == (501, True)
     head = {"outputs": [{"name": "OUTPUT0", "parameters": place(64)}]}

@@ -146,6 +146,25 @@ def test_without_sources_it_serves_until_it_is_stopped(site, port):
     assert Running(site, port).run(steps) == ExitCode.OK
 
 
+def test_a_signal_that_another_thread_takes_ends_the_service(site, port):
+    add_times(site.store, "a", 2)
+    running = Running(site, port)  # its thread takes what the main thread does not
+    began = []
+
+    def steps(running):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        running.wait(running.is_ready)
+        time.sleep(0.2)  # the main thread waits for events
+        began.append(time.monotonic())
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        assert running.run(steps) == ExitCode.OK
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert time.monotonic() - began[0] < 5  # its next statistics are due after 10 s
+
+
 def test_grpc_answers_beside_http(site, port):
     grpc = pytest.importorskip("tritonclient.grpc", reason="needs tritonclient[grpc]")
     add_times(site.store, "a", 2)

@@ -21,9 +21,10 @@ from tests.fakes.gpu import FakeGpu
 
 
 @pytest.fixture(autouse=True)
-def process_as_it_was():
+def process_as_it_was(frozen_again):
     """Take back what a service changes in its process."""
     interval, handler = sys.getswitchinterval(), signal.getsignal(signal.SIGTERM)
+    gc.freeze()
     yield
     assert signal.getsignal(signal.SIGTERM) is handler
     sys.setswitchinterval(interval)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import logging
 import sys
 import threading
@@ -17,7 +16,7 @@ from edgert.models.model_config import InstanceGroup, TensorConfig
 from tests.fakes.lane import TIMEOUT_S, Bell
 from tests.fakes.python_model import DOUBLE, Runner, X, load_model, request, rows, write_model
 
-# A model that says what happens to it: tests put a list into `builtins.diary`.
+# A model that says what happens to it: the fixture `diary` has it.
 DIARY = """
 class Model:
     def load(self, context):
@@ -34,27 +33,6 @@ class Model:
         diary.append("unload")
 """
 TEXT = TensorConfig(name="x", dtype="object", dims=(2,)), TensorConfig(name="y", dtype="object", dims=(2,))
-
-
-@pytest.fixture
-def make(tmp_path):
-    made = []
-
-    def make_one(source=DOUBLE, grace_s=TIMEOUT_S, helpers=None, **config):
-        place = write_model(tmp_path, source, **(helpers or {}))
-        made.append(Runner(place, grace_s=grace_s, **config))
-        return made[-1]
-
-    yield make_one
-    for runner in made:
-        runner.close()
-
-
-@pytest.fixture
-def diary(monkeypatch):
-    entries = []
-    monkeypatch.setattr(builtins, "diary", entries, raising=False)
-    return entries
 
 
 # Batches

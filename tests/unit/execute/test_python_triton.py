@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import sys
 import threading
@@ -15,7 +14,7 @@ from edgert.execute import python_backend_utils as pb_utils
 from edgert.execute.python_backend_utils import InferenceRequest, Tensor, TritonModelException
 from edgert.frames.request import SequenceStep
 from edgert.models.model_config import InstanceGroup, TensorConfig
-from tests.fakes.python_model import Runner, request, rows, write_model
+from tests.fakes.python_model import request, rows
 
 HEAD = """
 import json
@@ -68,26 +67,6 @@ class TritonPythonModel:
         sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
 )
-
-
-@pytest.fixture
-def make(tmp_path):
-    made = []
-
-    def make_one(source, **config):
-        made.append(Runner(write_model(tmp_path, source), **config))
-        return made[-1]
-
-    yield make_one
-    for runner in made:
-        runner.close()
-
-
-@pytest.fixture
-def diary(monkeypatch):
-    entries = []
-    monkeypatch.setattr(builtins, "diary", entries, raising=False)
-    return entries
 
 
 def with_execute(body, **more):

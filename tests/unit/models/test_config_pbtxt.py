@@ -15,6 +15,7 @@ from edgert.models.model_config import (
     TensorConfig,
     VersionPolicy,
 )
+from tests.fakes.refused_config import refuse
 
 DETECTOR = """\
 # A detector as an Inference Server serves it.
@@ -68,12 +69,6 @@ parameters { key: "empty" value { } }
 
 def read(text):
     return parse_config(text).config
-
-
-def refuse(text):
-    with pytest.raises(ModelError) as caught:
-        parse_config(text)
-    return str(caught.value)
 
 
 def test_whole_configuration_is_read():

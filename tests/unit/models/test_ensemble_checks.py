@@ -5,16 +5,7 @@ import pytest
 from edgert.errors import ModelError
 from edgert.models.config_pbtxt import parse_config
 from edgert.models.ensemble_checks import check_ensemble_models
-
-TENSORS = """input { name: "x" data_type: TYPE_FP32 dims: 3 }
-output { name: "y" data_type: TYPE_FP32 dims: 3 }
-"""
-
-
-def refuse(text, model=""):
-    with pytest.raises(ModelError) as caught:
-        parse_config(text, model=model)
-    return str(caught.value)
+from tests.fakes.refused_config import TENSORS, refuse
 
 
 def step(inputs, outputs, model="b", more=""):

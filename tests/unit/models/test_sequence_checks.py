@@ -2,23 +2,14 @@
 
 import pytest
 
-from edgert.errors import ModelError
 from edgert.models.config_pbtxt import parse_config
 from edgert.models.model_config import InitialState, SequenceBatching
+from tests.fakes.refused_config import HEAD, refuse
 
 START = "control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] }"
 STATE = 'input_name: "i" output_name: "o" data_type: TYPE_FP32 dims: 3'
 INITIAL = 'initial_state { name: "z" data_type: TYPE_FP32 dims: 3 zero_data: true }'
 OF_FILE = INITIAL.replace("zero_data: true", "data_file: ''")
-TENSORS = """input { name: "x" data_type: TYPE_FP32 dims: 3 }
-output { name: "y" data_type: TYPE_FP32 dims: 3 }
-"""
-
-
-def refuse(text, model=""):
-    with pytest.raises(ModelError) as caught:
-        parse_config(text, model=model)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +108,7 @@ def refuse(text, model=""):
     ],
 )
 def test_impossible_sequence_is_told_with_line_and_field(text, message):
-    said = refuse(f"max_batch_size: 8 {TENSORS.replace(chr(10), ' ')} sequence_batching {{ {text} }}")
+    said = refuse(f"{HEAD}sequence_batching {{ {text} }}")
     assert message in said
     assert said.startswith("config.pbtxt:")
 

@@ -2,19 +2,9 @@
 
 import pytest
 
-from edgert.errors import ModelError
 from edgert.models.config_pbtxt import parse_config
 from edgert.models.model_config import Warmup, WarmupInput
-
-TENSORS = """input { name: "x" data_type: TYPE_FP32 dims: 3 }
-output { name: "y" data_type: TYPE_FP32 dims: 3 }
-"""
-
-
-def refuse(text, model=""):
-    with pytest.raises(ModelError) as caught:
-        parse_config(text, model=model)
-    return str(caught.value)
+from tests.fakes.refused_config import HEAD, refuse
 
 
 @pytest.mark.parametrize(
@@ -47,7 +37,7 @@ def refuse(text, model=""):
     ],
 )
 def test_impossible_warmup_is_told(text, message):
-    assert message in refuse(f"max_batch_size: 8 {TENSORS.replace(chr(10), ' ')} model_warmup {{ {text} }}")
+    assert message in refuse(f"{HEAD}model_warmup {{ {text} }}")
 
 
 def test_warmup_is_read():

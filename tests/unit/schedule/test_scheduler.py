@@ -5,74 +5,28 @@ import threading
 
 import pytest
 
-from edgert.schedule.batcher import Batcher, BatchPolicy
-from edgert.schedule.route import Route
 from edgert.schedule.scheduler import Scheduler
 from edgert.schedule.turns import LONG_TURN_S
-from tests.fakes.clock import FakeClock
 from tests.fakes.frames import make_frame
 from tests.fakes.lane import FakeLane
+from tests.fakes.scheduling import FakeModel, SchedulerBench
 
 MS = 1_000_000
 TIMEOUT_S = 10.0
 
 
-class FakeModel:
-    """A ModelPort that gives buffers back at once and remembers what completed."""
-
-    is_driven = False
-
-    def __init__(self, lanes, **policy):
-        self.lanes = lanes
-        self.batcher = Batcher(BatchPolicy(**policy), lambda route, frame, reason: None)
-        self.route = Route("door", "model")
-        self.completed = []
-        self.on_complete = lambda frames: None
-        self._seq = iter(range(1_000_000))
-
-    def offer(self, count=1, now_ns=0):
-        for _ in range(count):
-            assert self.batcher.offer(self.route, make_frame(seq=next(self._seq)), now_ns)
-
-    def submit(self, lane, buffers, waiting):
-        lane.submit(buffers, lambda _: None, [frame.seq for _, frame in waiting])
-
-    def complete(self, lane, completed):
-        lane.release(completed.buffers)
-        self.completed.append(completed.tag)
-        self.on_complete(completed.tag)
-
-
-class Bench:
-    """A scheduler that runs by a fake clock; `look` returns once it has done all that is to do."""
-
-    def __init__(self):
-        self.clock = FakeClock()
-        self.wakes = self.clock.wakes()
-        self.scheduler = Scheduler(self.clock, self.wakes)
-        self.scheduler.start()
-
-    def open_lanes(self, count=1, **options):
-        return [FakeLane(self.scheduler.wake, **options) for _ in range(count)]
+class Bench(SchedulerBench):
+    """With models of frames."""
 
     def model(self, *lanes, **policy):
         model = FakeModel(lanes, **policy)
-        self.scheduler.add(model)
-        self.wakes.wait_until_asleep()
+        self.add(model)
         return model
 
     def offer(self, model, count=1):
         model.offer(count, self.clock.now_ns)
         if model.batcher.is_awaited:
             self.scheduler.wake()
-        self.wakes.wait_until_asleep()
-
-    def finish(self, lane):
-        lane.finish()
-        self.wakes.wait_until_asleep()
-
-    def advance(self, by_ns):
-        self.clock.advance(by_ns)
         self.wakes.wait_until_asleep()
 
 

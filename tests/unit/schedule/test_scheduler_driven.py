@@ -7,12 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from edgert.schedule.batcher import Batcher, BatchPolicy
-from edgert.schedule.route import Route
-from edgert.schedule.scheduler import Scheduler
-from tests.fakes.clock import FakeClock
-from tests.fakes.frames import make_frame
 from tests.fakes.lane import FakeLane
+from tests.fakes.scheduling import FakeModel, SchedulerBench
 
 MS = 1_000_000
 
@@ -57,23 +53,15 @@ class DrivenLane(FakeLane):
         self.threads.add(threading.current_thread())
 
 
-class Model:
-    """A ModelPort that gives buffers back at once and remembers what completed, and when."""
+class Model(FakeModel):
+    """Remembers also when a batch completed."""
 
-    def __init__(self, clock, lanes, *, is_driven=True, **policy):
-        self.lanes = lanes
-        self.is_driven = is_driven
-        self.batcher = Batcher(BatchPolicy(**policy), lambda route, frame, reason: None)
-        self.completed = []
+    def __init__(self, clock, lanes, **options):
+        super().__init__(lanes, **options)
         self._clock = clock
-        self._seq = iter(range(1_000_000))
 
     def offer(self, count=1):
-        for _ in range(count):
-            self.batcher.offer(Route("door", "model"), make_frame(seq=next(self._seq)), self._clock())
-
-    def submit(self, lane, buffers, waiting):
-        lane.submit(buffers, lambda _: None, [frame.seq for _, frame in waiting])
+        super().offer(count, self._clock())
 
     def complete(self, lane, completed):
         lane.release(completed.buffers)
@@ -100,22 +88,19 @@ class Device:
         self.threads.remove(threading.current_thread())
 
 
-class Bench:
-    """A scheduler that runs by a fake clock, with a device."""
+class Bench(SchedulerBench):
+    """With a device."""
 
     def __init__(self):
-        self.clock, self.device = FakeClock(), Device()
-        self.wakes = self.clock.wakes()
-        self.scheduler = Scheduler(self.clock, self.wakes, self.device.current)
-        self.scheduler.start()
+        self.device = Device()
+        super().__init__(self.device.current)
 
     def lane(self, **options):
         return DrivenLane(self.clock, self.device, **options)
 
-    def model(self, *lanes, **options):
-        model = Model(self.clock, lanes, **options)
-        self.scheduler.add(model)
-        self.wakes.wait_until_asleep()
+    def model(self, *lanes, is_driven=True, **options):
+        model = Model(self.clock, lanes, is_driven=is_driven, **options)
+        self.add(model)
         for lane in lanes:
             if isinstance(lane, DrivenLane):
                 lane.polls()
@@ -124,14 +109,6 @@ class Bench:
     def offer(self, model, count=1):
         model.offer(count)
         self.look()
-
-    def look(self):
-        self.scheduler.wake()
-        self.wakes.wait_until_asleep()
-
-    def advance(self, by_ns):
-        self.clock.advance(by_ns)
-        self.wakes.wait_until_asleep()
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ from edgert.schedule.limited_queue import limited
 from edgert.schedule.queued import QueueLimits
 from edgert.schedule.rate_limiter import RateLimiter
 from edgert.schedule.request_queue import NO_LIMITS, RequestQueue
-from edgert.schedule.scheduler import Scheduler
 from edgert.schedule.sequence import SequencePolicy
 from edgert.schedule.sequences import Sequences
-from tests.fakes.clock import FakeClock
 from tests.fakes.lane import FakeLane
 from tests.fakes.requests import make_group, make_queued, short
+from tests.fakes.scheduling import SchedulerBench
 
 MS = 1_000_000
 
@@ -68,23 +67,12 @@ class CountingLane(FakeLane):
         return super().acquire()
 
 
-class Bench:
-    """A scheduler that runs by a fake clock; every step returns once it has nothing more to do."""
+class Bench(SchedulerBench):
+    """With queues of requests; `dropped` is what they refused."""
 
     def __init__(self):
-        self.clock = FakeClock()
-        self.wakes = self.clock.wakes()
-        self.scheduler = Scheduler(self.clock, self.wakes)
-        self.scheduler.start()
+        super().__init__()
         self.dropped = []
-
-    def lanes(self, count=1):
-        return [FakeLane(self.scheduler.wake) for _ in range(count)]
-
-    def add(self, *ports):
-        for port in ports:
-            self.scheduler.add(port)
-        self.wakes.wait_until_asleep()
 
     def queue(self, limits=NO_LIMITS, **policy):
         return RequestQueue(BatchPolicy(**policy), self.on_drop, [limits])
@@ -102,14 +90,6 @@ class Bench:
             self.scheduler.wake()
         self.wakes.wait_until_asleep()
 
-    def finish(self, lane):
-        lane.finish()
-        self.wakes.wait_until_asleep()
-
-    def advance(self, by_ns):
-        self.clock.advance(by_ns)
-        self.wakes.wait_until_asleep()
-
 
 @pytest.fixture
 def bench():
@@ -119,7 +99,7 @@ def bench():
 
 
 def test_requests_go_to_lanes_in_batches(bench):
-    lanes = bench.lanes(2)
+    lanes = bench.open_lanes(2)
     queue = bench.queue(max_batch=2)
     bench.add(Port(queue, lanes))
     bench.offer(queue, "a")
@@ -131,7 +111,7 @@ def test_requests_go_to_lanes_in_batches(bench):
 
 
 def test_a_request_whose_time_is_up_is_answered_on_time_though_every_lane_is_busy(bench):
-    [lane] = bench.lanes()
+    [lane] = bench.open_lanes()
     queue = bench.queue(QueueLimits(timeout_ns=5 * MS), max_batch=1)
     bench.add(Port(queue, [lane]))
     bench.offer(queue, "runs")
@@ -148,7 +128,7 @@ def test_a_request_whose_time_is_up_is_answered_on_time_though_every_lane_is_bus
 
 
 def test_a_delay_is_kept_and_ends_on_time(bench):
-    [lane] = bench.lanes()
+    [lane] = bench.open_lanes()
     queue = bench.queue(max_batch=4, delay_ns=5 * MS)
     bench.add(Port(queue, [lane]))
     bench.offer(queue, "a")
@@ -179,7 +159,7 @@ def test_lanes_for_which_nothing_is_left_are_not_bothered(bench):
 
 
 def test_each_lane_runs_its_own_sequences_one_request_at_a_time(bench):
-    lanes = bench.lanes(2)
+    lanes = bench.open_lanes(2)
     sequences = Sequences("adder", 2, SequencePolicy(), bench.on_drop)
     for queue, lane in zip(sequences.lanes, lanes, strict=True):
         bench.add(Port(queue, [lane], lambda turns, queue=queue: queue.complete(turns, bench.clock.now_ns)))
@@ -194,7 +174,7 @@ def test_each_lane_runs_its_own_sequences_one_request_at_a_time(bench):
 
 
 def test_the_scheduler_wakes_for_a_sequence_that_was_idle_for_too_long(bench):
-    [lane] = bench.lanes()
+    [lane] = bench.open_lanes()
     sequences = Sequences("adder", 1, SequencePolicy(idle_ns=5 * MS), bench.on_drop)
     [queue] = sequences.lanes
     bench.add(Port(queue, [lane], lambda turns: queue.complete(turns, bench.clock.now_ns)))
@@ -222,7 +202,7 @@ def test_two_models_take_turns_at_one_resource(bench):
     for group in groups:
         limiter.add(group)
         queues.append(bench.queue(max_batch=1))
-        lanes += bench.lanes()
+        lanes += bench.open_lanes()
         [view] = limited(queues[-1], limiter, [group])
         bench.add(limited_port(view, [lanes[-1]]))
     bench.offer(queues[0], "a0", "a1", "a2")
@@ -243,7 +223,7 @@ def test_groups_of_one_model_share_its_queue_and_either_may_be_awaited(bench):
     for group in groups:
         limiter.add(group)
     queue = bench.queue(max_batch=1)
-    lanes = bench.lanes(2)
+    lanes = bench.open_lanes(2)
     for view, lane in zip(limited(queue, limiter, groups), lanes, strict=True):
         bench.add(limited_port(view, [lane]))
     bench.offer(queue, "a")
@@ -277,7 +257,7 @@ def test_a_request_that_goes_elsewhere_does_not_keep_the_resource_from_others(be
         limiter.add(group)
     assert limiter.try_acquire(holder)
     shared, own = bench.queue(max_batch=1), bench.queue(max_batch=1)
-    lanes = bench.lanes(3)
+    lanes = bench.open_lanes(3)
     views = (*limited(shared, limiter, [scarce, plenty]), *limited(own, limiter, [other]))
     bench.add(*(limited_port(view, [lane]) for view, lane in zip(views, lanes, strict=True)))
     shared.offer(make_queued("a"), 0)
@@ -292,7 +272,7 @@ def test_requests_that_time_out_let_others_have_what_they_waited_for(bench):
     for group in (large, small):
         limiter.add(group)
     queues = [bench.queue(QueueLimits(timeout_ns=5 * MS), max_batch=1), bench.queue(max_batch=1)]
-    lanes = [bench.lanes(), bench.lanes(2)]
+    lanes = [bench.open_lanes(), bench.open_lanes(2)]
     for queue, group, own in zip(queues, (large, small), lanes, strict=True):
         bench.add(limited_port(limited(queue, limiter, [group])[0], own))
     bench.offer(queues[1], "s0")
@@ -308,7 +288,7 @@ def test_requests_that_time_out_let_others_have_what_they_waited_for(bench):
 
 
 def test_it_is_idle_while_it_sleeps_and_nobody_has_woken_it(bench):
-    bench.add(Port(bench.queue(max_batch=1), bench.lanes()))
+    bench.add(Port(bench.queue(max_batch=1), bench.open_lanes()))
     assert bench.scheduler.is_idle
     seen = []
     bench.scheduler.between_batches(lambda: (bench.scheduler.wake(), seen.append(bench.scheduler.is_idle)))
