@@ -37,9 +37,7 @@ class RequestPort:
         self._feed = feed
         self._index = index
         self._fillers = fillers
-        self._lone_queue: RequestQueue | None = None  # its requests cannot go together, nor side by side
-        if len(lanes) == 1 and isinstance(batcher, RequestQueue) and not batcher.is_batching:
-            self._lone_queue = batcher
+        self._is_lone = len(lanes) == 1 and isinstance(batcher, RequestQueue) and not batcher.is_batching
         self.flights = {id(lane): Flights() for lane in lanes}
         self._thread = 0  # that completes a batch just now
 
@@ -49,14 +47,14 @@ class RequestPort:
         return self._thread == threading.get_ident()
 
     def submit(self, lane: Lane, buffers: BufferSet, waiting: list[Any]) -> None:
-        """Start a batch. A short one that nobody waits behind is complete when this returns.
+        """Start a batch. A short one is complete when this returns.
 
-        To wake another thread for it would take longer than the batch; more than one, though, are worth it,
-        as the one thread can run them while the other takes in the next requests.
+        To wake another thread for it would take longer, even where more wait that it could go on with: two
+        threads that take turns at the interpreter's lock every few microseconds are slower than one.
         """
         self.flights[id(lane)].begun += 1
         fill = partial(self._fill, self._fillers[id(lane)], waiting)
-        if self._lone_queue is not None and isinstance(lane, HostLane) and not self._lone_queue.waiting:
+        if self._is_lone and isinstance(lane, HostLane):
             completed = lane.run_short(buffers, fill, waiting)
             if completed is not None:
                 self.complete(lane, completed)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -276,6 +277,15 @@ def test_one_slow_batch_is_enough_to_run_none_here(make_short, monkeypatch):
     monkeypatch.setattr(host_lane, "SHORT_NS", 0)
     assert run_short(own) is not None
     assert run_short(own) is None
+
+
+def test_a_batch_that_has_lost_its_core_meanwhile_is_still_short(make_short, monkeypatch):
+    own = make_short(0, has_own_code=False, run=lambda: time.sleep(0.02))
+    monkeypatch.setattr(host_lane, "SHORT_NS", 10_000_000)
+    for _ in range(SHORT_BATCHES):
+        own.lane.release(own.submit())
+        own.wait()
+    assert run_short(own) is not None
 
 
 def test_the_error_of_a_short_batch_is_its_own(make_short):
