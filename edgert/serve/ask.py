@@ -23,6 +23,10 @@ class Server(msgspec.Struct, frozen=True):
     context: ssl.SSLContext | None = None
     token: str = ""
 
+    def __repr__(self) -> str:
+        """Return the address: the token is nobody's to see."""
+        return f"Server({self})"
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https://' if self.context else ''}{host}:{self.port}"
@@ -34,7 +38,7 @@ class Server(msgspec.Struct, frozen=True):
             ConfigError: nobody answers, or the service lets nobody in who shows no more than this.
         """
         connection = self._connection(timeout_s)
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers = {"Authorization": f"Bearer {self.token}".encode()} if self.token else {}
         try:
             connection.request(method, path, body=b"" if method == "POST" else None, headers=headers)
             answer = connection.getresponse()
@@ -55,6 +59,13 @@ class Server(msgspec.Struct, frozen=True):
         if self.context is None:
             return http.client.HTTPConnection(host, self.port, timeout=timeout_s)
         return http.client.HTTPSConnection(host, self.port, timeout=timeout_s, context=self.context)
+
+
+def demand_no_tls(access: Access, place: object) -> None:
+    """Raise ConfigError for files that only TLS needs, as the token would go in clear to whoever listens."""
+    given = {"--ca": access.ca, "--certificate": access.certificate, "--key": access.key}
+    if found := next((option for option, file in given.items() if file is not None), ""):
+        raise ConfigError(f"{found}: {place} names a service that speaks no TLS; leave it out, or see to TLS")
 
 
 def context_for(access: Access, own_certificate: Path | None = None) -> ssl.SSLContext:

@@ -37,11 +37,18 @@ class Blocks:
         self._kept: dict[int, deque[Array]] = {}  # by size
 
     def room(self, size: int, on_left: Callable[[], None] = lambda: None) -> memoryview:
-        """Return memory. Once nothing refers to it any more `on_left` is called and it is used again."""
-        block = self._take(-(-size // _BLOCK_BYTES) * _BLOCK_BYTES)
-        room = block[:size]
-        weakref.finalize(room, self._leave, block, on_left)
-        return room.data
+        """Return memory. Once nothing refers to it any more `on_left` is called and it is used again.
+
+        Raises FullError, after `on_left`: this machine has no more.
+        """
+        try:
+            block = self._take(max(1, -(-size // _BLOCK_BYTES)) * _BLOCK_BYTES)
+        except MemoryError:
+            on_left()
+            raise FullError(f"there are no {size} bytes of memory left. Try again later") from None
+        owner = np.frombuffer(block.data, np.uint8)  # arrays of it refer to this, past it they cannot see
+        weakref.finalize(owner, self._leave, block, on_left)
+        return owner.data[:size]
 
     def _take(self, size: int) -> Array:
         try:
@@ -132,7 +139,7 @@ class GrowingBody(bytearray):
         """Count no more."""
         self._bodies.free(self._counted_bytes)
 
-    def add(self, piece: bytes | memoryview) -> None:
+    def add(self, piece: bytes | bytearray | memoryview) -> None:
         """Append. Raises TooLargeError, FullError."""
         if len(self) + len(piece) > self._limit_bytes:
             raise TooLargeError(f"a request may have {self._limit_bytes} bytes; more came")

@@ -7,10 +7,11 @@ import contextlib
 import ssl
 import weakref
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from edgert.errors import ConfigError
 from edgert.serve.options import LimitOptions
+from edgert.stats import Tally
 
 _BACKLOG = 512
 _MAX_LOOK_S = 1.0  # how often connections are looked at; oftener where limits are shorter
@@ -32,6 +33,9 @@ class OpenConnection(Protocol):
         """Close at once."""
 
 
+Connection = TypeVar("Connection", bound=OpenConnection)
+
+
 class Connections:
     """Only the fronts' own thread calls."""
 
@@ -45,8 +49,18 @@ class Connections:
         self._all_gone.set()
         self._watch: asyncio.TimerHandle | None = None
 
-    def expect(self, connection: OpenConnection) -> bool:
-        """Count a connection before its handshake; False if there are far too many."""
+    def admit(self, connection: Connection, counts: Tally, *, has_handshake: bool) -> Connection:
+        """Count a connection before its handshake.
+
+        Raises:
+            ConnectionRefusedError: there are far too many, and asyncio drops its socket.
+        """
+        if has_handshake and not self._expect(connection):
+            counts.add("too_many_connections")
+            raise ConnectionRefusedError
+        return connection
+
+    def _expect(self, connection: OpenConnection) -> bool:
         now_s = self._loop.time()
         for other, given_up_s in list(self._arriving.items()):
             if now_s > given_up_s:  # its handshake has failed, and the collector has not come yet

@@ -394,7 +394,7 @@ WRONG = {
     "twice": ({"inputs": [tensor(), tensor()]}, "input 'INPUT0' already exists in request"),
     "deep data": (
         {"inputs": [tensor(json.loads("[" * 40 + "1" + "]" * 40))]},
-        "Unable to parse 'data': lists",
+        "Unable to parse 'data': Shape does not match",
     ),
     "another output": (
         {"inputs": [tensor()], "outputs": [{"name": "X"}]},

@@ -77,7 +77,7 @@ class GrpcFront:
         )
         place = self._options.grpc or GrpcOptions()
         self._server = await listen(
-            lambda: Connection(self._site),
+            self._accept,
             place.host,
             place.port,
             context,
@@ -99,6 +99,11 @@ class GrpcFront:
         for executor in (self._executor, self._control):
             executor.shutdown(wait=False, cancel_futures=True)
         self.live.closed()
+
+    def _accept(self) -> Connection:
+        connection = Connection(self._site)
+        has_handshake = self._options.tls is not None
+        return self._site.connections.admit(connection, self.counts, has_handshake=has_handshake)
 
     def _tls(self) -> ssl.SSLContext | None:
         if self._options.tls is None:

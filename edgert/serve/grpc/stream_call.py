@@ -20,6 +20,7 @@ class StreamCall:
 
     def __init__(self, desk: Desk, send: Send) -> None:
         """The caller has entered the gate. `send` gets messages, on the loop, until a final one."""
+        self.id = ""  # of the request, once it is read
         self._desk = desk
         self._send = send
         self._request: InferRequest | None = None  # None until it is read
@@ -35,6 +36,7 @@ class StreamCall:
             with FaultsTo(lambda error: self._finish(stream_error(str(error), request_id_of(data)))):
                 arrived = await self._desk.read(data, self, is_local=is_local)
                 self._request, self._writer = arrived.request, arrived.writer
+                self.id = arrived.request.id
                 self._wants_empty_final = arrived.wants_empty_final
                 if not self._is_closed:
                     self._desk.core.infer(arrived.request)
@@ -77,8 +79,7 @@ class StreamCall:
 
     def _give_up(self) -> None:
         self.close()
-        request_id = self._request.id if self._request is not None else ""
-        self._send(self, stream_error(_LATE, request_id), True)
+        self._send(self, stream_error(_LATE, self.id), True)
 
     def _finish(self, message: bytes | None) -> None:
         self._timer.cancel()

@@ -10,7 +10,8 @@ Where it answers otherwise than the Inference Server 2.51 does, in requests for 
 | a whole number beyond its datatype, 1e40 as FP32 | 200, another number | 400 |
 | BYTES that are no UTF-8, asked for as JSON | 200, malformed JSON | 400 |
 | a body that is not what Content-Encoding says | taken for an empty one | 400 |
-| Accept-Encoding: gzip | a compressed answer | one that is not |
+| JSON of more than 256 KiB beside `data`, or 512 KiB with NaN in it | 200 | 413 |
+| `data` of more than 262,144 texts, or with empty lists among as many | 200 | 413 |
 | a model that is being loaded | 404 | 503, and Retry-After |
 | the text id of a sequence longer than 128 bytes | 501 | 400 |
 | a version of more than 18 digits | 400 | 404 |

@@ -9,7 +9,14 @@ import msgspec
 
 from edgert.frames.request import SequenceStep
 from edgert.serve.encode import Wish
-from edgert.serve.http.infer_body import InferBody, OutputTensor, Settings, read_json, read_settings
+from edgert.serve.http.infer_body import (
+    InferBody,
+    OutputTensor,
+    Settings,
+    check_outline,
+    read_json,
+    read_settings,
+)
 from edgert.serve.shared_memory import SharedMemory, no_regions
 
 LONG_TEXT_BYTES = 1 << 15
@@ -54,11 +61,12 @@ class JsonReader:
     def read(self, data: memoryview) -> Asked:
         """Return what a request asks for. Raises RequestError."""
         if len(data) > MAX_REMEMBERED_BYTES:
+            check_outline(data)
             return ask(read_json(data, InferBody))
         text = bytes(data)
         asked = self._remembered.get(text)
         if asked is None:
-            asked = ask(read_json(data, InferBody))
+            asked = ask(read_json(memoryview(text), InferBody))
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
             self._remembered[text] = asked

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import ClassVar, cast
 
 from edgert.errors import EdgertError, RequestError
+from edgert.serve.bodies import FullError
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.handling import handle
 from edgert.serve.http.message import Answer, Head, RefusedError, encode_answer, error_answer, refusal_of
@@ -148,7 +149,15 @@ class Connection(asyncio.BufferedProtocol):
                 return False
             self._begin(head)
             return True
-        body = self._reader.read_body()
+        try:
+            body = self._reader.read_body()
+        except FullError as error:
+            self._leave_gate()
+            if self._head.body_bytes is None:  # it comes in chunks
+                raise
+            self._job = None
+            self._pass_over(self._head, error)
+            return True
         if body is None:
             return False
         self._dispatch(self._head, body)

@@ -44,7 +44,7 @@ class Exchange:
         self._peer = peer
         self._on_gone: Callable[[], None] = _nothing
         self._finish = finish
-        self._site = site
+        self.site = site
         self._is_answered = False
 
     @property
@@ -77,19 +77,25 @@ class Exchange:
         if size > WORTH_COUNTING and not self.is_gone:
             answer = self._held(answer, size)
         self._on_gone = _nothing  # it refers to what refers to this
+        try:
+            data = self._encoded(answer)
+        except FullError as error:
+            data = self._encoded(error_answer(error))
+        self.site.mailbox.hand_over(self._finish, self, data)
+
+    def _encoded(self, answer: Answer) -> bytes | memoryview:
         connection = "keep-alive" if self.head.is_http_1_0 else ""
-        data = encode_answer(
+        return encode_answer(
             answer,
             connection="close" if self.is_last else connection,
             is_head=self.head.method == "HEAD",
-            room=self._site.gate.bodies.blocks.room,
+            room=self.site.gate.bodies.blocks.room,
         )
-        self._site.mailbox.hand_over(self._finish, self, data)
 
     def _held(self, answer: Answer, size: int) -> Answer:
         """Count what the answer takes until it is written; if there is no room, say that instead."""
         try:
-            self._site.gate.bodies.take(size)
+            self.site.gate.bodies.take(size)
         except FullError as error:
             return error_answer(error)
         self.held_bytes = size
@@ -97,7 +103,7 @@ class Exchange:
 
     def hold_json(self, size: int) -> None:
         """Count what JSON or texts of that size take, until this is forgotten. Raises RequestError."""
-        self._site.gate.bodies.take_json(size, self)
+        self.site.gate.bodies.take_json(size, self)
 
     def fail(self, error: EdgertError) -> None:
         """Answer with an error."""

@@ -25,7 +25,12 @@ def handle(job: Job, exchange: Exchange, site: Site) -> None:
         return
     later = _run(job.run, exchange, site)
     if later is not None:
-        site.executors["aside"].submit(_run, lambda _: later(), exchange, site)
+        run_aside(lambda _: later(), exchange)
+
+
+def run_aside(call: Callable[[Exchange], None], exchange: Exchange) -> None:
+    """Let another thread reply. Whatever goes wrong in it is the answer."""
+    exchange.site.executors["aside"].submit(_run, call, exchange, exchange.site)
 
 
 def check_encoding(encoding: bytes) -> None:

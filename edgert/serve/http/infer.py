@@ -15,6 +15,7 @@ from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.infer_body import InferBody
 from edgert.serve.http.inputs import InputReader
 from edgert.serve.http.message import BINARY, Answer, RefusedError, error_answer
+from edgert.serve.http.packing import accepted_encoding, reply_packed
 from edgert.serve.http.router import Route, Router
 from edgert.serve.http.site import Later
 from edgert.serve.shared_memory import SharedMemory
@@ -105,12 +106,20 @@ class HttpResponder:
     def respond(self, response: InferResponse) -> None:
         """Send the response, encoded at once, on this thread."""
         try:
-            self._exchange.reply(self._answer(response))
+            self._reply(self._answer(response), is_packed=response.error is None)
         except EdgertError as error:
             self._exchange.fail(error)
         except Exception:  # a fault of edgert's own must not end the lane that answers
             log.exception("http: a response of %s could not be encoded", response.model)
             self._exchange.fail(EdgertError("internal error; see the log"))
+
+    def _reply(self, answer: Answer, *, is_packed: bool) -> None:
+        accepted = self._exchange.head.headers.get(b"accept-encoding")
+        encoding = accepted_encoding(accepted) if is_packed and accepted else ""
+        if encoding:
+            reply_packed(self._exchange, answer, encoding)
+        else:
+            self._exchange.reply(answer)
 
     def _answer(self, response: InferResponse) -> Answer:
         if response.error is not None:  # not raised: it would hold on to this call, and that to the request

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 
 from edgert.errors import RequestError
 from edgert.frames.request import SequenceStep
+from edgert.serve.bodies import TooLargeError
 
 T = TypeVar("T")
 MAX_TIMEOUT_US = 2**53
+MAX_REST_BYTES = 1 << 18  # of JSON that is read at once: the fronts' thread waits for as long
+MAX_OBJECTS = 1 << 16
+MAX_NAN_BYTES = 1 << 19  # of JSON with NaN or Infinity, which is read at once too
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Sides = Annotated[list[Natural], msgspec.Meta(max_length=32)]  # what NumPy takes
 
@@ -49,13 +53,19 @@ class OutputParameters(msgspec.Struct, frozen=True):
     shared_memory_byte_size: Natural = 0
 
 
+if TYPE_CHECKING:
+    JsonData = msgspec.Raw | None
+else:
+    JsonData = msgspec.Raw  # msgspec has no "or None" for it
+
+
 class InputTensor(msgspec.Struct, frozen=True):
-    """One input."""
+    """One input. `data` is JSON that is not read yet."""
 
     name: str
     shape: Sides
     datatype: str
-    data: list[Any] | None = None
+    data: JsonData = None
     parameters: TensorParameters = TensorParameters()
 
 
@@ -91,6 +101,39 @@ class Settings(msgspec.Struct, frozen=True):
         if not self.sequence_id:
             return None
         return SequenceStep(self.sequence_id, self.sequence_start, self.sequence_end)
+
+
+class _Outline(msgspec.Struct):
+    """What may be long in a request."""
+
+    inputs: list[_DataOnly] = []
+
+
+class _DataOnly(msgspec.Struct):
+    data: msgspec.Raw = msgspec.Raw()
+
+
+def check_outline(data: memoryview) -> None:
+    """See that long JSON is long for its tensors' data, which is read in pieces: the rest is read at once.
+
+    Raises RequestError, TooLargeError.
+    """
+    if len(data) <= MAX_REST_BYTES:
+        return
+    if bytes(data).count(b"{") > MAX_OBJECTS:
+        raise TooLargeError(
+            f"the JSON of a request may have {MAX_OBJECTS} objects. Send texts as binary data"
+        )
+    try:
+        outline = msgspec.json.decode(data, type=_Outline)
+    except (msgspec.DecodeError, RecursionError):
+        return  # whoever reads all of it says what is wrong
+    rest_bytes = len(data) - sum(len(memoryview(tensor.data)) for tensor in outline.inputs)
+    if rest_bytes > MAX_REST_BYTES:
+        raise TooLargeError(
+            f"the JSON of a request may have {MAX_REST_BYTES} bytes beside its inputs' data; this one has "
+            f"{rest_bytes}"
+        )
 
 
 def read_json(data: memoryview, kind: type[T]) -> T:
@@ -153,10 +196,25 @@ def _decode(data: memoryview, kind: type[T]) -> T:
         text = bytes(data).decode()
         if "NaN" not in text and "Infinity" not in text:
             raise
+        if len(text) > MAX_NAN_BYTES:
+            raise TooLargeError(
+                f"JSON with NaN or Infinity may have {MAX_NAN_BYTES} bytes; this has {len(text)}. Send the "
+                "tensors as binary data"
+            ) from None
         tree = json.loads(text)
         if _SURROGATE.search(text):
             json.dumps(tree, ensure_ascii=False).encode()  # raises ValueError for half a character
+        if kind is InferBody:
+            _keep_data(tree)
         return msgspec.convert(tree, kind)  # what msgspec holds JSON to leaves them out
+
+
+def _keep_data(tree: Any) -> None:
+    """Make JSON again of the inputs' data, which is read later."""
+    inputs = tree.get("inputs") if isinstance(tree, dict) else None
+    for tensor in inputs if isinstance(inputs, list) else ():
+        if isinstance(tensor, dict) and "data" in tensor:
+            tensor["data"] = msgspec.Raw(json.dumps(tensor["data"], ensure_ascii=False).encode())
 
 
 def _explain(text: str) -> str:

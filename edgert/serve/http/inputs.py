@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,27 +15,13 @@ from edgert.frames.result import Array
 from edgert.serve.core import InferenceCore, TensorMetadata
 from edgert.serve.datatypes import DTYPE_OF_DATATYPE, array_dtype, unpack_texts
 from edgert.serve.http.infer_body import InferBody, InputTensor, explain_data
+from edgert.serve.http.json_data import given_data, read_data
 from edgert.serve.shared_memory import SharedMemory, no_regions
 
-_INTEGERS = {"INT8": 8, "INT16": 16, "INT32": 32, "INT64": 64}
-_NATURALS = {"UINT8": 8, "UINT16": 16, "UINT32": 32}
-_ELEMENTS: dict[str, Any] = {
-    **{
-        name: list[Annotated[int, msgspec.Meta(ge=-(2 ** (bits - 1)), le=2 ** (bits - 1) - 1)]]
-        for name, bits in _INTEGERS.items()
-    },
-    **{name: list[Annotated[int, msgspec.Meta(ge=0, le=2**bits - 1)]] for name, bits in _NATURALS.items()},
-    "UINT64": list[Annotated[int, msgspec.Meta(ge=0)]],
-    "BOOL": list[bool],
-    "FP32": list[float],
-    "FP64": list[float],
-    "BYTES": list[str],
-}
 _DTYPES = {datatype: array_dtype(datatype) for datatype in DTYPE_OF_DATATYPE}
 _PLACES = ("data", "binary_data_size", "shared_memory_region")
 _REGION = attrgetter("parameters.shared_memory_region")
 _ONLY_BINARY = ("FP16", "BF16")
-_MAX_NESTING = 32  # of `data`
 Hold = Callable[[int], None]
 
 
@@ -96,15 +82,16 @@ class InputReader:
 
     def _array(self, tensor: InputTensor, binary: memoryview, hold_texts: Hold) -> Array:
         parameters = tensor.parameters
-        places = (tensor.data, parameters.binary_data_size, parameters.shared_memory_region)
+        text = given_data(tensor.data)
+        places = (text, parameters.binary_data_size, parameters.shared_memory_region)
         if places.count(None) != len(places) - 1:
             raise _not_one_place(
                 [name for name, place in zip(_PLACES, places, strict=True) if place is not None]
             )
         if tensor.datatype in ("UINT16", "BF16"):  # NumPy knows no difference, the core could not see one
             self._check_datatype(tensor)
-        if tensor.data is not None:
-            return _from_json(tensor)
+        if text is not None:
+            return _from_json(tensor, text)
         if parameters.shared_memory_region is not None:
             binary = self._shared(parameters.shared_memory_region, tensor)
         return self._from_bytes(tensor, binary, hold_texts)
@@ -159,37 +146,24 @@ class InputReader:
         )
 
 
-def _from_json(tensor: InputTensor) -> Array:
+def _from_json(tensor: InputTensor, text: bytes) -> Array:
     if tensor.datatype in _ONLY_BINARY:
         raise RequestError(
             f"receiving {tensor.datatype} data via JSON is not supported. Please use the binary data format "
             f"for input {tensor.name}"
         )
     dtype = _dtype(tensor)
-    elements = _flat(tensor.data or [])
-    if len(elements) != math.prod(tensor.shape):
-        raise RequestError("Unable to parse 'data': Shape does not match true shape of 'data' field")
     try:
-        values = msgspec.convert(elements, _ELEMENTS[tensor.datatype])
-        if dtype.kind == "O":
-            values = [text.encode() for text in values]
-        with np.errstate(over="raise"):
-            return _shaped(np.array(values, dtype), tensor)
+        elements = read_data(text, tensor.datatype, dtype)
     except msgspec.ValidationError as error:
         raise explain_data(error, tensor.datatype, tensor.name) from None
-    except (OverflowError, FloatingPointError):
+    except (OverflowError, FloatingPointError, ValueError):  # too many digits are a ValueError
         raise RequestError(
             f"Unable to parse 'data': a number of input '{tensor.name}' is beyond {tensor.datatype}"
         ) from None
-
-
-def _flat(data: list[Any]) -> list[Any]:
-    """Return the elements of lists in lists; how they are nested is of no meaning. Raises RequestError."""
-    for _ in range(_MAX_NESTING):
-        if not any(type(element) is list for element in data):
-            return data
-        data = [inner for element in data for inner in (element if type(element) is list else (element,))]
-    raise RequestError(f"Unable to parse 'data': lists are more than {_MAX_NESTING} deep")
+    if elements.size != math.prod(tensor.shape):
+        raise RequestError("Unable to parse 'data': Shape does not match true shape of 'data' field")
+    return _shaped(elements, tensor)
 
 
 def _dtype(tensor: InputTensor) -> np.dtype[Any]:

@@ -24,6 +24,7 @@ CLIENT_CLOSED = 499  # no standard has it; nobody reads it
 Buffer = bytes | bytearray | memoryview
 Room = Callable[[int], Buffer]
 WORTH_COUNTING = 1 << 16  # bytes of an answer; a connection takes that much anyway
+_STEP = 1 << 22  # bytes that are copied while other threads wait
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {CLIENT_CLOSED: "Client Closed Request"}
 _STATUSES = (  # the first class that fits
     (TooLargeError, 413),
@@ -126,6 +127,8 @@ def encode_answer(
     start = 0
     for piece in (head, *answer.body):
         data = memoryview(piece).cast("B")
-        place[start : start + len(data)] = data
-        start += len(data)
+        for at in range(0, len(data), _STEP):
+            step = data[at : at + _STEP]
+            place[start : start + len(step)] = step
+            start += len(step)
     return place

@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from edgert.serve.bodies import Bodies, GrowingBody
+from edgert.serve.body_room import ALIGNMENT, BodyRoom
 from edgert.serve.http.chunks import ChunkedBody
 from edgert.serve.http.message import Head, RefusedError
 from edgert.serve.http.request_head import parse_head
 from edgert.serve.options import LimitOptions
 
-_ALIGNMENT = 64  # where in memory the first tensor of a body begins, but for small ones
 _REMEMBERED_BYTES = 1 << 12  # of a head, for each connection
 _HEAD_END = b"\r\n\r\n"
 _WORTH_COUNTING = 1 << 14  # bytes; how many smaller bodies there are, the connections bound
+_STEP = 1 << 16  # bytes that are received at once, at least
 
 
 class RequestReader:
@@ -31,8 +32,9 @@ class RequestReader:
         self._pending = b""  # received, not looked at
         self._last_text = b""
         self._last_head: Head | None = None
-        self._body: memoryview | None = None
+        self._body: memoryview | None = None  # a small one
         self._filled = 0
+        self._room: BodyRoom | None = None  # of another
         self._skipped = 0  # bytes of a body that nobody wants, still to come
         self._chunks: ChunkedBody | None = None
 
@@ -44,17 +46,21 @@ class RequestReader:
     @property
     def has_begun_body(self) -> bool:
         """Whether some of the body has come."""
-        return bool(self._pending or self._filled)
+        return bool(self._pending or self._filled or (self._room is not None and self._room.filled))
 
     def buffer(self) -> memoryview:
         """Return where the next bytes are to go."""
+        if self._room is not None:
+            return self._room.open
         if self._body is not None and self._filled < len(self._body):
             return self._body[self._filled :]
         return self._scratch
 
     def received(self, count: int) -> None:
         """Take in `count` bytes that `buffer` got."""
-        if self._body is not None and self._filled < len(self._body):
+        if self._room is not None:
+            self._room.filled += count
+        elif self._body is not None and self._filled < len(self._body):
             self._filled += count
         else:
             self._pending += self._scratch[:count]
@@ -81,11 +87,11 @@ class RequestReader:
         return self._last_head
 
     def begin_body(self, head: Head, *, is_wanted: bool) -> None:
-        """Prepare for the body; an unwanted one is passed over.
+        """Prepare for the body; an unwanted one is passed over, or what is still to come of it.
 
         Raises:
             RefusedError: it is too long.
-            FullError: there is no room for it; say so again, that it is unwanted.
+            FullError: there is no room for what has come; say so again, that it is unwanted.
         """
         limit = self._limits.request_mb << 20
         if head.body_bytes is None:
@@ -97,15 +103,18 @@ class RequestReader:
         elif is_wanted and head.body_bytes:
             self._place_body(head, head.body_bytes)
         else:
-            self._skipped = head.body_bytes
+            self._skipped = head.body_bytes - (self._room.filled if self._room is not None else 0)
+            self._room = None
 
     def read_body(self) -> memoryview | None:
         """Return the body, empty if unwanted, or None if it has not come yet.
 
         Raises:
             RefusedError: it is malformed, or too long.
-            FullError: it comes in chunks, and there is no more room.
+            FullError: there is no more room; one of known length may be passed over.
         """
+        if self._room is not None:
+            return self._read_room(self._room)
         if self._chunks is not None:
             return self._read_chunks(self._chunks)
         if self._skipped:
@@ -123,21 +132,32 @@ class RequestReader:
         return body
 
     def _place_body(self, head: Head, length: int) -> None:
-        """Choose the place so that the tensors behind a JSON header begin on a whole address."""
+        """Choose the place so that the tensors behind a JSON header begin on a whole address.
+
+        Raises FullError.
+        """
         header = head.headers.get(b"inference-header-content-length", b"")
         before = int(header) if header.isdigit() and len(header) < len(str(length)) + 1 else 0
-        size = length + _ALIGNMENT
-        if size > _WORTH_COUNTING:
-            room = self._bodies.room(size)
-            address: int = np.frombuffer(room, np.uint8).__array_interface__["data"][0]
-        else:
-            room, address = np.empty(size, np.uint8).data, 0  # it is a multiple of 16, which is enough here
-        start = -(address + before) % _ALIGNMENT
-        self._body = body = room[start : start + length]
+        if length > _WORTH_COUNTING:
+            room = BodyRoom(self._bodies, length, before=before)
+            room.add(memoryview(self._pending)[:length])
+            self._room, self._pending = room, self._pending[length:]
+            return
+        place = np.empty(length + ALIGNMENT, np.uint8).data
+        start = -before % ALIGNMENT  # its address is a multiple of 16, which is enough here
+        self._body = body = place[start : start + length]
         pending = self._pending
         self._filled = filled = min(length, len(pending))
         body[:filled] = pending[:filled]
         self._pending = pending[filled:]
+
+    def _read_room(self, room: BodyRoom) -> memoryview | None:
+        if room.filled < len(room):
+            if room.is_full:
+                room.widen(_STEP)
+            return None
+        self._room = None
+        return room.whole
 
     def _read_chunks(self, chunks: ChunkedBody) -> memoryview | None:
         self._pending = chunks.feed(self._pending)

@@ -102,10 +102,8 @@ class HttpFront:
 
     def _accept(self) -> Connection:
         connection = Connection(self._site)
-        if self._options.tls and not self._site.connections.expect(connection):
-            self.counts.add("too_many_connections")
-            raise ConnectionRefusedError  # asyncio drops the socket
-        return connection
+        has_handshake = self._options.tls is not None
+        return self._site.connections.admit(connection, self.counts, has_handshake=has_handshake)
 
     def _add_routes(self, core: InferenceCore, regions: SharedMemory | None) -> None:
         DescribeRoutes(core, has_shared_memory=regions is not None).add_to(self.router)

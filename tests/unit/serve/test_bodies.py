@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import random
 import zlib
@@ -152,6 +153,24 @@ class TestBlocks:
         del room
         blocks.room(100_000)[:] = bytes(100_000)
         assert view[0] == 7
+
+    @pytest.mark.parametrize(
+        "seen",
+        [
+            lambda room: np.ndarray((10,), np.float32, room[:40]),
+            lambda room: np.ndarray((10,), np.float32, room[:40]).reshape(2, 5)[1:],
+            lambda room: np.frombuffer(room.toreadonly(), np.float32),
+            lambda room: np.asarray(room)[3:7].view(np.int32),
+            lambda room: room[7:9],
+        ],
+    )
+    def test_an_array_keeps_the_memory_that_it_sees(self, seen):
+        blocks, left = Blocks(), []
+        array = seen(blocks.room(100_000, lambda: left.append(1)))
+        gc.collect()
+        assert not left
+        del array
+        assert left == [1]
 
     def test_whoever_waits_for_the_memory_hears_once_that_it_is_free(self):
         heard = []

@@ -7,7 +7,8 @@ from collections import deque
 from typing import NamedTuple
 
 from edgert.errors import RequestError, UnsupportedError
-from edgert.serve.bodies import Bodies, GrowingBody, TooLargeError
+from edgert.serve.bodies import Bodies, FullError, GrowingBody, TooLargeError
+from edgert.serve.body_room import BodyRoom
 from edgert.serve.inflate import WINDOW_BITS, inflate_into
 
 _HEAD = struct.Struct(">BI")  # whether it is compressed, and its length
@@ -28,19 +29,28 @@ class Compressed(NamedTuple):
         return memoryview(body)
 
 
+class _Refused(NamedTuple):
+    """A message that found no room, and the words for it."""
+
+    words: str
+
+
 class ArrivingMessages:
-    """Puts messages together, and counts all that has come in `bodies`. Its length is how many are whole."""
+    """Puts messages together, and counts all that has come in `bodies`. Its length is how many are whole.
+
+    One that finds no room is passed over, and refused where it would be taken.
+    """
 
     def __init__(self, bodies: Bodies, limit_bytes: int) -> None:
         """`limit_bytes` is of one message."""
         self._bodies = bodies
         self._limit_bytes = limit_bytes
-        self._whole: deque[Message | Compressed] = deque()
+        self._whole: deque[Message | Compressed | _Refused] = deque()
         self._counted_bytes = 0  # of those that are whole
         self._encoding = ""  # empty: no message is compressed
         self._head = b""  # of a message that has not come whole
-        self._body: memoryview | None = None
-        self._filled = 0
+        self._body: BodyRoom | None = None
+        self._skipped = 0  # bytes of a message that found no room, still to come
         self._is_compressed = False
 
     def __len__(self) -> int:
@@ -55,30 +65,46 @@ class ArrivingMessages:
     @property
     def is_partial(self) -> bool:
         """Whether a message has come in part."""
-        return bool(self._head) or self._body is not None
+        return bool(self._head or self._skipped) or self._body is not None
+
+    @property
+    def is_passing_over(self) -> bool:
+        """Whether the message that arrives has found no room."""
+        return self._skipped > 0
 
     def feed(self, data: memoryview) -> None:
         """Take the next piece.
 
         Raises:
             RequestError: a message is malformed.
-            TooLargeError, FullError: it is too large, or there is no room for it.
+            TooLargeError: it is too large.
+            FullError: there is no room even for saying so where it is taken.
         """
         while data:
-            data = self._begin(data) if self._body is None else self._fill(self._body, data)
+            if self._skipped:
+                passed = min(self._skipped, len(data))
+                self._skipped -= passed
+                data = data[passed:]
+            elif self._body is None:
+                data = self._begin(data)
+            else:
+                data = self._fill(self._body, data)
 
     def take(self) -> Message | Compressed:
-        """Return the first message that is whole."""
+        """Return the first message that is whole. Raises FullError: it had no room; the next may."""
         message = self._whole.popleft()
         size = _ENTRY_BYTES + _counted_bytes(message)
         self._counted_bytes -= size
         self._bodies.free(size)
+        if isinstance(message, _Refused):
+            raise FullError(message.words)
         return message
 
     def close(self) -> None:
         """Forget all."""
         self._whole.clear()
         self._body = None
+        self._skipped = 0
         self._bodies.free(self._counted_bytes)
         self._counted_bytes = 0
 
@@ -98,28 +124,46 @@ class ArrivingMessages:
         if size <= len(data):
             self._finish(bytes(data[:size]))
             return data[size:]
-        self._body, self._filled = self._bodies.room(size), 0
+        try:
+            self._body = BodyRoom(self._bodies, size)
+        except FullError as error:
+            self._pass_over(size, str(error))
         return data
 
-    def _fill(self, body: memoryview, data: memoryview) -> memoryview:
-        missing = len(body) - self._filled
-        piece = data[:missing]
-        body[self._filled : self._filled + len(piece)] = piece
-        self._filled += len(piece)
-        if self._filled == len(body):
+    def _fill(self, body: BodyRoom, data: memoryview) -> memoryview:
+        missing = len(body) - body.filled
+        try:
+            body.add(data[:missing])
+        except FullError as error:
             self._body = None
-            self._finish(body)
+            self._pass_over(missing, str(error))
+            return data
+        if body.filled == len(body):
+            self._body = None
+            self._finish(body.whole)
         return data[missing:]
 
     def _finish(self, data: Message) -> None:
         message = Compressed(data, self._encoding) if self._is_compressed else data
+        try:
+            self._put(message)
+        except FullError as error:
+            self._pass_over(0, str(error))
+
+    def _pass_over(self, rest_bytes: int, words: str) -> None:
+        self._skipped = rest_bytes
+        self._put(_Refused(words))
+
+    def _put(self, message: Message | Compressed | _Refused) -> None:
         size = _ENTRY_BYTES + _counted_bytes(message)
         self._bodies.take(size)
         self._counted_bytes += size
         self._whole.append(message)
 
 
-def _counted_bytes(message: Message | Compressed) -> int:
+def _counted_bytes(message: Message | Compressed | _Refused) -> int:
     """Return what is to be counted as long as a message waits; what came in pieces counts by itself."""
+    if isinstance(message, _Refused):
+        return len(message.words)
     data = message.data if isinstance(message, Compressed) else message
     return len(data) if isinstance(data, bytes) else 0

@@ -9,6 +9,7 @@ from edgert.errors import RequestError
 from edgert.serve.grpc.transport.hpack import Headers
 
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_CONTENT_TYPE = re.compile(rb"application/grpc(?:[+; ]|$)", re.IGNORECASE)  # +proto and the like
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 
 
@@ -16,7 +17,7 @@ def http_fault(headers: Headers) -> int:
     """Return the HTTP status of what is no call of gRPC; 0 for one that is."""
     if headers.get(b":method") != b"POST":
         return 405
-    return 0 if headers.get(b"content-type", b"").startswith(b"application/grpc") else 415
+    return 0 if _CONTENT_TYPE.match(headers.get(b"content-type", b"")) else 415
 
 
 def encoding_of(headers: Headers) -> str:

@@ -51,6 +51,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_reading = False
         self._began_s = self._heard_s = monotonic()
         self._paused_s: float | None = None
+        self._ended_s: float | None = None
         self._pinged_s: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -125,7 +126,8 @@ class Connection(asyncio.BufferedProtocol):
         is_late = not self._frames.has_preface and now_s - self._began_s > limits.arrive_s
         is_dead = self._pinged_s is not None and now_s - self._pinged_s > limits.arrive_s
         is_full = self._paused_s is not None and now_s - self._paused_s > limits.arrive_s
-        if is_late or is_dead or is_full:
+        is_over = self._ended_s is not None and now_s - self._ended_s > limits.arrive_s
+        if is_late or is_dead or is_full or is_over:
             self.abort()
         elif is_silent and not self._streams:
             self._end(ErrorCode.NO_ERROR)
@@ -168,8 +170,10 @@ class Connection(asyncio.BufferedProtocol):
             self._end(ErrorCode.NO_ERROR)
 
     def _end(self, code: ErrorCode, words: str = "") -> None:
-        """Say why, and close."""
+        """Say why, and close once the client has taken what it is sent; it has some time for that."""
         self._is_closing = True
+        if self._ended_s is None:
+            self._ended_s = monotonic()
         self._send(goaway_frame(MAX_STREAM_ID, code, words))
         self._flush()
         self._transport.close()
@@ -184,5 +188,6 @@ class Connection(asyncio.BufferedProtocol):
         outbox, self._outbox = self._outbox, []
         if outbox and not self._transport.is_closing():
             self._transport.write(b"".join(outbox))
+        self._streams.flushed()
         if self._site.connections.is_stopping:
             self._end_if_idle()

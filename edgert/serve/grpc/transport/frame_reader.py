@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from edgert.serve.grpc.transport.http2 import (
+    ACK,
     END_HEADERS,
     HEAD_BYTES,
     MAX_FRAME_BYTES,
@@ -35,6 +36,9 @@ class Frame(NamedTuple):
     size: int  # that counts in windows, padding included
 
 
+_PREFACE = Frame(Kind.SETTINGS, 0, 0, memoryview(b""), 0)  # what the first frame belongs to
+
+
 class FrameReader:
     """Cuts a connection's bytes into frames."""
 
@@ -43,7 +47,7 @@ class FrameReader:
         self.has_preface = False
         self._rest = b""
         self._block = b""  # headers that have not come whole
-        self._block_of: Frame | None = None
+        self._block_of: Frame | None = _PREFACE  # what goes on
         self._max_block_bytes = max_block_bytes
 
     def feed(self, data: bytes) -> Iterator[Frame]:
@@ -85,6 +89,11 @@ class FrameReader:
 
     def _whole(self, read: Frame) -> Frame | None:
         """Return a frame as it is to be handled; None if the rest of it is still to come."""
+        if self._block_of is _PREFACE:
+            if read.kind != Kind.SETTINGS or read.flags & ACK:
+                raise _malformed("the first frame is not SETTINGS")
+            self._block_of = None
+            return read
         if self._block_of is not None:
             return self._continued(self._block_of, read)
         if read.kind == Kind.CONTINUATION:

@@ -30,24 +30,26 @@ class HeaderDecoder:
         self._remembered: dict[bytes, Headers] = {}
         self._is_changed = False
 
-    def decode(self, block: bytes) -> Headers:
+    def decode(self, block: bytes) -> Headers | None:
         """Return the headers of a block; of two of one name the last. Nobody may change it.
 
-        Raises:
-            Http2Error: it is malformed, or over the limits.
+        None: they are over the limits. Raises Http2Error if they are malformed.
         """
         headers = self._remembered.get(block)
         if headers is not None:
             return headers
         self._is_changed = False
         headers = self._read(block)
+        if headers is None:
+            return None
         if self._is_changed or len(self._remembered) >= _MAX_REMEMBERED:
             self._remembered.clear()
         if not self._is_changed and len(block) <= _MAX_REMEMBERED_BYTES:
             self._remembered[block] = headers
         return headers
 
-    def _read(self, block: bytes) -> Headers:
+    def _read(self, block: bytes) -> Headers | None:
+        """Read to the end in any case: the table is to be as the client has it."""
         headers: Headers = {}
         at = size = count = 0
         while at < len(block):
@@ -56,10 +58,9 @@ class HeaderDecoder:
                 continue
             count += 1
             size += len(header[0]) + len(header[1]) + _ENTRY_BYTES
-            if size > self._max_bytes or count > self._max_headers:
-                raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "a request's headers are over the limit")
-            headers[header[0]] = header[1]
-        return headers
+            if size <= self._max_bytes and count <= self._max_headers:
+                headers[header[0]] = header[1]
+        return headers if size <= self._max_bytes and count <= self._max_headers else None
 
     def _field(self, block: bytes, at: int) -> tuple[tuple[bytes, bytes] | None, int]:
         first = block[at]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from edgert.errors import EdgertError, RequestError
+from edgert.serve.bodies import FullError
 from edgert.serve.grpc.transport.arriving import ArrivingMessages, Compressed, Message
 from edgert.serve.grpc.transport.call_head import encoding_of, http_fault, timeout_s
 from edgert.serve.grpc.transport.faults import FaultsTo
@@ -23,13 +24,16 @@ from edgert.serve.grpc.transport.http2 import (
     reset_frame,
     window_frame,
 )
-from edgert.serve.grpc.transport.response_heads import refused_frame
+from edgert.serve.grpc.transport.response_heads import failed_frame, refused_frame
 from edgert.serve.grpc.transport.rpc import Rpc
 from edgert.serve.grpc.transport.site import Method, Site, UnaryMethod
+from edgert.serve.grpc.transport.status import Code
 
 _SLACK_BYTES = 1 << 16  # that a window is larger than the largest message
+_HEADERS = "the call's headers are over the limit"
 FIRST_WINDOW = 1 << 20  # of each call; what has one message gets room for the largest later
 _CREDIT_BYTES = 1 << 15  # a client is allowed more once it has used that much
+MOST_UNSENT_BYTES = 1 << 19  # of messages, that the transport is given at once
 _LEAST_FRAME_BYTES, _MOST_FRAME_BYTES = 1 << 14, (1 << 24) - 1
 
 
@@ -44,7 +48,11 @@ class Streams:
         self.is_writable = True  # the transport takes more
         self.is_progressing = False  # a call has come forward; whoever looks sets it back
         self.window_bytes = DEFAULT_WINDOW  # what the client lets be sent, over all calls
+        self.call_window_bytes = DEFAULT_WINDOW  # and in each; what a call was allowed beside is its own
         self.max_frame_bytes = MAX_FRAME_BYTES
+        self._is_pump_due = False
+        self.unsent_bytes = 0  # of messages that the transport has not been given
+        self.bodies = site.bodies
         self.limit_bytes = site.limits.request_mb << 20
         self.own_window = min(self.limit_bytes + _SLACK_BYTES, MAX_WINDOW)
         self._site = site
@@ -52,16 +60,13 @@ class Streams:
         self._last_headers: Headers | None = None  # of a call that was let in
         self._last_call: tuple[Method, str, float]
         self._last = 0
-        self._peer_window = DEFAULT_WINDOW  # of each new call
         self._received_bytes = 0  # that the client has not been allowed again
 
     def __len__(self) -> int:
         return len(self._open)
 
-    # From the client.
-
-    def take_headers(self, read: Frame, headers: Headers) -> None:
-        """Begin a call, or end what its client sends. Raises Http2Error."""
+    def take_headers(self, read: Frame, headers: Headers | None) -> None:
+        """Begin a call, or end what its client sends; None: headers over the limits. Raises Http2Error."""
         known = self._open.get(read.stream)
         if known is not None:
             self._end_of_messages(*known)
@@ -96,11 +101,8 @@ class Streams:
             return
         if read.flags & END_STREAM:
             self._end_of_messages(rpc, method)
-        elif method.is_streaming:
-            rpc.notify()
-            self.consumed(rpc)
-        elif rpc.received_bytes > FIRST_WINDOW // 2:
-            self._widen(rpc)
+        else:
+            self._go_on(rpc, method)
 
     def take_reset(self, stream: int) -> None:
         """A client wants no answer any more."""
@@ -116,17 +118,17 @@ class Streams:
         known = self._open.get(stream)
         if known is not None:
             known[0].window_bytes += more_bytes
-        window_bytes = known[0].window_bytes if known is not None else self.window_bytes
+        window_bytes = known[0].window_bytes + self.call_window_bytes if known else self.window_bytes
         if not more_bytes or window_bytes > MAX_WINDOW:
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large, or grows by nothing")
         if known is not None:
             known[0].pump()
         elif not stream and was_shut:
-            self.pump()
+            self._pump_soon()
 
     def take_settings(self, settings: list[tuple[int, int]]) -> None:
         """Heed what the client announces. Raises Http2Error."""
-        window_bytes = self._peer_window
+        window_bytes = self.call_window_bytes
         for setting, value in settings:
             if setting == Setting.INITIAL_WINDOW_SIZE:
                 if value > MAX_WINDOW:
@@ -136,12 +138,31 @@ class Streams:
                 if not _LEAST_FRAME_BYTES <= value <= _MOST_FRAME_BYTES:
                     raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a frame's limit is out of range")
                 self.max_frame_bytes = value
-        self._change_windows(window_bytes - self._peer_window)
+        if window_bytes > self.call_window_bytes:
+            self._pump_soon()
+        self.call_window_bytes = window_bytes
 
-    # From the server.
+    @property
+    def may_send(self) -> bool:
+        """Whether the transport can be given more."""
+        return self.is_writable and self.unsent_bytes < MOST_UNSENT_BYTES
+
+    def flushed(self) -> None:
+        """The transport has been given all; what was held back for that goes next."""
+        is_more = self.unsent_bytes >= MOST_UNSENT_BYTES
+        self.unsent_bytes = 0
+        if is_more:
+            self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        """Go through all calls once, however often a client gives reason to."""
+        if not self._is_pump_due:
+            self._is_pump_due = True
+            self.loop.call_soon(self.pump)
 
     def pump(self) -> None:
         """Send what can be sent now."""
+        self._is_pump_due = False
         for rpc, _ in list(self._open.values()):
             rpc.pump()
 
@@ -183,23 +204,8 @@ class Streams:
 
     def expire(self, now_s: float) -> None:
         """End the calls that take too long, in arriving, in being answered or in taking the answer."""
-        arrive_s = self._site.limits.arrive_s
         for rpc, method in list(self._open.values()):
-            is_awaited = rpc.arriving.is_partial and not len(rpc.arriving)
-            is_arriving = not rpc.is_all_here and (is_awaited or not method.is_streaming)
-            if rpc.is_blocked(now_s, arrive_s):
-                self.cut_off(rpc)
-            elif now_s > rpc.deadline_s or (is_arriving and now_s - rpc.heard_s > arrive_s):
-                rpc.expire()
-
-    def _change_windows(self, more_bytes: int) -> None:
-        """Let more or less be sent in each call, those to come too."""
-        if more_bytes:
-            self._peer_window += more_bytes
-            for rpc, _ in self._open.values():
-                rpc.window_bytes += more_bytes
-        if more_bytes > 0:
-            self.pump()
+            rpc.expire(now_s, self._site.limits.arrive_s, is_streaming=method.is_streaming)
 
     def _credit(self, size: int) -> None:
         """Let the client send more, over all calls: each has its own window too."""
@@ -214,7 +220,11 @@ class Streams:
             self.send(window_frame(rpc.stream, self.own_window - rpc.allowed_bytes))
             rpc.allowed_bytes = self.own_window
 
-    def _begin(self, stream: int, headers: Headers, *, is_all_here: bool) -> None:
+    def _begin(self, stream: int, headers: Headers | None, *, is_all_here: bool) -> None:
+        if headers is None:
+            self._site.counts.add(Code.RESOURCE_EXHAUSTED.name)
+            self.send(failed_frame(stream, Code.RESOURCE_EXHAUSTED, _HEADERS, is_first=True))
+            return
         fault = http_fault(headers)
         if fault:
             self.send(refused_frame(stream, fault))
@@ -223,9 +233,7 @@ class Streams:
         if site.connections.is_stopping or len(self._open) >= site.limits.requests:
             self.send(reset_frame(stream, ErrorCode.REFUSED_STREAM))
             return
-        rpc = Rpc(
-            self, stream, ArrivingMessages(site.bodies, self.limit_bytes), window_bytes=self._peer_window
-        )
+        rpc = Rpc(self, stream, ArrivingMessages(site.bodies, self.limit_bytes))
         rpc.is_all_here, rpc.allowed_bytes = is_all_here, FIRST_WINDOW
         self._open[stream] = (rpc, _NOBODY)
         try:
@@ -243,6 +251,17 @@ class Streams:
         if is_all_here:
             self._end_of_messages(rpc, method)
 
+    def _go_on(self, rpc: Rpc, method: Method) -> None:
+        """A piece of a call's messages has come that is not the last."""
+        if method.is_streaming:
+            rpc.notify()
+            self.consumed(rpc)
+        elif rpc.arriving.is_passing_over:
+            with FaultsTo(rpc.fail):
+                rpc.arriving.take()
+        elif rpc.received_bytes > FIRST_WINDOW // 2:
+            self._widen(rpc)
+
     def _end_of_messages(self, rpc: Rpc, method: Method) -> None:
         rpc.is_all_here = True
         rpc.notify()
@@ -251,7 +270,11 @@ class Streams:
         if len(rpc.arriving) != 1 or rpc.arriving.is_partial:
             rpc.fail(RequestError("a call has to have one message"))
             return
-        message = rpc.arriving.take()
+        try:
+            message = rpc.arriving.take()
+        except FullError as error:
+            rpc.fail(error)
+            return
         if isinstance(message, Compressed):
             self._answer_later(rpc, method, message)
         else:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+
 import grpc
 import numpy as np
 import pytest
@@ -52,6 +55,23 @@ def test_a_stream_needs_the_token_too(serve):
         with pytest.raises(grpc.RpcError) as raised:
             list(call)
     assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_connections_count_before_their_handshake(serve, certificates):
+    certificate, key = certificates.server
+    options = TlsOptions(certificate=str(certificate), key=str(key))
+    host, port = serve(tls=options, limits=LimitOptions(connections=1)).rsplit(":", 1)
+    with contextlib.ExitStack() as stack:
+
+        def connect():
+            return stack.enter_context(socket.create_connection((host, int(port)), 5))
+
+        silent = [connect() for _ in range(17)]
+        assert connect().recv(1) == b""
+        silent[0].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            silent[0].recv(1)
 
 
 def test_tls_is_spoken(serve, connect, certificates):

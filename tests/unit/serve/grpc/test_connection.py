@@ -26,10 +26,11 @@ from edgert.serve.grpc.transport.http2 import (
 from edgert.serve.grpc.transport.rpc import Rpc
 from edgert.serve.grpc.transport.status import Code
 from edgert.serve.options import LimitOptions
-from tests.unit.serve.grpc.asking import message, ones, tensor
-from tests.unit.serve.grpc.http2_client import INFER, Client, block, framed
+from tests.unit.serve.grpc.asking import SERVICE, message, ones, tensor
+from tests.unit.serve.grpc.http2_client import INFER, Client, block, framed, literal
 
 NUMBER = struct.Struct(">I")
+BEGIN = PREFACE + frame(Kind.SETTINGS, 0, 0)
 
 
 def waited_for(condition, timeout_s=5.0):
@@ -226,28 +227,28 @@ def test_a_deadline_cancels_the_call(serve, core):
     ("data", "code"),
     [
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", ErrorCode.PROTOCOL_ERROR),
-        (PREFACE + b"\xff" * 100, ErrorCode.FRAME_SIZE_ERROR),
-        (PREFACE + frame(Kind.DATA, 0, 1, b"x"), ErrorCode.PROTOCOL_ERROR),
-        (PREFACE + frame(Kind.HEADERS, END_HEADERS, 2, block()), ErrorCode.PROTOCOL_ERROR),
+        (BEGIN + b"\xff" * 100, ErrorCode.FRAME_SIZE_ERROR),
+        (BEGIN + frame(Kind.DATA, 0, 1, b"x"), ErrorCode.PROTOCOL_ERROR),
+        (BEGIN + frame(Kind.HEADERS, END_HEADERS, 2, block()), ErrorCode.PROTOCOL_ERROR),
         (
-            PREFACE + frame(Kind.HEADERS, END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff"),
+            BEGIN + frame(Kind.HEADERS, END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff"),
             ErrorCode.COMPRESSION_ERROR,
         ),
-        (PREFACE + frame(Kind.HEADERS, END_HEADERS | PADDED, 1, b"\x09abc"), ErrorCode.PROTOCOL_ERROR),
-        (PREFACE + frame(Kind.HEADERS, END_HEADERS | PRIORITIZED, 1, b"ab"), ErrorCode.FRAME_SIZE_ERROR),
-        (PREFACE + frame(Kind.CONTINUATION, 0, 1, b"x"), ErrorCode.PROTOCOL_ERROR),
+        (BEGIN + frame(Kind.HEADERS, END_HEADERS | PADDED, 1, b"\x09abc"), ErrorCode.PROTOCOL_ERROR),
+        (BEGIN + frame(Kind.HEADERS, END_HEADERS | PRIORITIZED, 1, b"ab"), ErrorCode.FRAME_SIZE_ERROR),
+        (BEGIN + frame(Kind.CONTINUATION, 0, 1, b"x"), ErrorCode.PROTOCOL_ERROR),
         (
-            PREFACE + frame(Kind.HEADERS, 0, 1, b"x") + frame(Kind.PING, 0, 0, bytes(8)),
+            BEGIN + frame(Kind.HEADERS, 0, 1, b"x") + frame(Kind.PING, 0, 0, bytes(8)),
             ErrorCode.PROTOCOL_ERROR,
         ),
-        (PREFACE + frame(Kind.SETTINGS, 0, 0, b"12345"), ErrorCode.FRAME_SIZE_ERROR),
-        (PREFACE + frame(Kind.SETTINGS, 0, 0, setting(4, 1 << 31)), ErrorCode.FLOW_CONTROL_ERROR),
-        (PREFACE + frame(Kind.SETTINGS, 0, 0, setting(5, 1)), ErrorCode.PROTOCOL_ERROR),
-        (PREFACE + frame(Kind.WINDOW_UPDATE, 0, 0, NUMBER.pack(0)), ErrorCode.FLOW_CONTROL_ERROR),
-        (PREFACE + frame(Kind.WINDOW_UPDATE, 0, 0, NUMBER.pack((1 << 31) - 1)), ErrorCode.FLOW_CONTROL_ERROR),
-        (PREFACE + frame(Kind.WINDOW_UPDATE, 0, 0, b"1"), ErrorCode.FRAME_SIZE_ERROR),
-        (PREFACE + frame(Kind.PING, 0, 0, b"1"), ErrorCode.FRAME_SIZE_ERROR),
-        (PREFACE + frame(Kind.PUSH_PROMISE, 0, 1, b"1234"), ErrorCode.PROTOCOL_ERROR),
+        (BEGIN + frame(Kind.SETTINGS, 0, 0, b"12345"), ErrorCode.FRAME_SIZE_ERROR),
+        (BEGIN + frame(Kind.SETTINGS, 0, 0, setting(4, 1 << 31)), ErrorCode.FLOW_CONTROL_ERROR),
+        (BEGIN + frame(Kind.SETTINGS, 0, 0, setting(5, 1)), ErrorCode.PROTOCOL_ERROR),
+        (BEGIN + frame(Kind.WINDOW_UPDATE, 0, 0, NUMBER.pack(0)), ErrorCode.FLOW_CONTROL_ERROR),
+        (BEGIN + frame(Kind.WINDOW_UPDATE, 0, 0, NUMBER.pack((1 << 31) - 1)), ErrorCode.FLOW_CONTROL_ERROR),
+        (BEGIN + frame(Kind.WINDOW_UPDATE, 0, 0, b"1"), ErrorCode.FRAME_SIZE_ERROR),
+        (BEGIN + frame(Kind.PING, 0, 0, b"1"), ErrorCode.FRAME_SIZE_ERROR),
+        (BEGIN + frame(Kind.PUSH_PROMISE, 0, 1, b"1234"), ErrorCode.PROTOCOL_ERROR),
     ],
 )
 def test_what_is_no_http2_ends_the_connection(address, data, code):
@@ -282,7 +283,66 @@ def test_headers_that_unfold_to_too_much_are_over_the_limit(serve):
     with Client(serve(limits=LimitOptions(header_kb=1))) as client:
         entry = b"\x40\x01a" + bytes((100,)) + b"b" * 100  # goes into the table
         client.send(Kind.HEADERS, END_HEADERS, 1, block() + entry + b"\xbe" * 20)
-        assert client.error() == ErrorCode.ENHANCE_YOUR_CALM
+        assert client.status() == (Code.RESOURCE_EXHAUSTED, "the call's headers are over the limit")
+
+
+def test_more_headers_than_allowed_end_their_call_and_no_other(address):
+    with Client(address) as client:
+        more = b"".join(literal(f"k{index}", "v") for index in range(70))
+        client.send(Kind.HEADERS, END_HEADERS, 1, block() + more)
+        client.send(Kind.DATA, END_STREAM, 1, INFER)
+        client.call(3)
+        assert client.status() == (Code.RESOURCE_EXHAUSTED, "the call's headers are over the limit")
+        assert client.status() == (Code.OK, "")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/grpc+proto", "application/grpc; x=y", "Application/gRPC"]
+)
+def test_content_types_of_grpc(address, content_type):
+    with Client(address) as client:
+        client.call(content_type=content_type)
+        assert client.status() == (Code.OK, "")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/grpcfoo", "application/grpc-web", "text/application/grpc"]
+)
+def test_content_types_of_something_else(address, content_type):
+    with Client(address) as client:
+        client.call(content_type=content_type)
+        assert client.status() == (-1, "415")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        frame(Kind.HEADERS, END_HEADERS, 1, block()),
+        frame(Kind.DATA, 0, 1, b"x"),
+        frame(Kind.PING, 0, 0, bytes(8)),
+        frame(Kind.SETTINGS, ACK, 0),
+    ],
+)
+def test_the_first_frame_is_settings(address, first):
+    with Client(address, preface=b"") as client:
+        client.send_bytes(PREFACE + first + frame(Kind.SETTINGS, 0, 0))
+        assert client.error() == ErrorCode.PROTOCOL_ERROR
+
+
+def test_a_connection_that_has_ended_ends_though_its_client_reads_nothing(serve):
+    address = serve(limits=LimitOptions(arrive_s=0.2))
+    with Client(address, settings=setting(4, 1 << 30)) as client:
+        client.send(Kind.WINDOW_UPDATE, 0, 0, NUMBER.pack(1 << 30))
+        array = np.zeros(1_000_000, np.float32)
+        whole = framed(message("identity_fp32", array).SerializeToString())
+        client.send(Kind.HEADERS, END_HEADERS, 1, block())
+        for start in range(0, len(whole), 16_000):
+            client.send(
+                Kind.DATA, END_STREAM * (start + 16_000 >= len(whole)), 1, whole[start : start + 16_000]
+            )
+        assert waited_for(lambda: Connection.live.count == 1)
+        client.send(Kind.DATA, 0, 0, b"x")  # an error of the connection
+        assert waited_for(lambda: Connection.live.count == 0)
 
 
 def test_more_calls_at_once_than_allowed_are_put_off(serve, core):
@@ -443,3 +503,17 @@ def test_calls_that_come_together_are_answered_in_one_piece(core, serve, monkeyp
 def is_end(piece):
     """Say whether it is a frame of HEADERS that ends a call."""
     return piece[3] == Kind.HEADERS and bool(piece[4] & END_STREAM)
+
+
+def test_settings_that_change_and_change_again_go_through_the_calls_once(serve, monkeypatch):
+    pumped = []
+    pump = Rpc.pump
+    monkeypatch.setattr(Rpc, "pump", lambda self: (pumped.append(self), pump(self))[1])
+    with Client(serve()) as client:
+        for stream in range(1, 101, 2):
+            client.send(Kind.HEADERS, END_HEADERS, stream, block(__path=SERVICE + "ModelStreamInfer"))
+        settings = [frame(Kind.SETTINGS, 0, 0, setting(4, 65_535 + index % 2)) for index in range(2000)]
+        client.send_bytes(b"".join(settings) + frame(Kind.PING, 0, 0, bytes(8)))
+        while (read := client.read_kind(Kind.PING)) is not None and not read[1] & ACK:
+            pass
+    assert len(pumped) < 1000

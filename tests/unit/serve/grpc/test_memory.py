@@ -18,8 +18,10 @@ from edgert.serve.core import ModelStatistics
 from edgert.serve.gate import Gate
 from edgert.serve.grpc import inputs
 from edgert.serve.grpc.transport import arriving
+from edgert.serve.grpc.transport.connection import Connection
 from edgert.serve.grpc.transport.http2 import END_HEADERS, END_STREAM, ErrorCode, Kind
 from edgert.serve.grpc.transport.status import Code
+from edgert.serve.grpc.transport.streams import MOST_UNSENT_BYTES
 from edgert.serve.options import LimitOptions
 from tests.unit.serve.grpc.asking import SERVICE, message, tensor, wait_until
 from tests.unit.serve.grpc.http2_client import INFER, Client, block, framed
@@ -66,22 +68,151 @@ def send(client, stream, data, **changes):
     client.send(Kind.DATA, END_STREAM, stream, pieces[-1])
 
 
-def test_a_message_has_room_before_it_comes(serve, gate):
+def send_pieces(client, stream, data):
+    """Send a part of a call's messages."""
+    for start in range(0, len(data), 16_000):
+        client.send(Kind.DATA, 0, stream, data[start : start + 16_000])
+
+
+def test_announced_messages_take_nothing(serve, gate):
+    with Client(serve(gate=gate)) as client:
+        for stream in range(1, 41, 2):
+            client.send(Kind.HEADERS, END_HEADERS, stream, block())
+            client.send(Kind.DATA, 0, stream, BEGUN)
+        client.call(41)
+        assert client.status() == (Code.OK, "")
+        assert gate.bodies.held_bytes == 0
+
+
+def test_a_message_that_finds_no_room_as_it_comes_is_refused(serve, gate):
     with Client(serve(gate=gate)) as client:
         client.send(Kind.HEADERS, END_HEADERS, 1, block())
-        client.send(Kind.DATA, 0, 1, BEGUN)
+        send_pieces(client, 1, BEGUN + bytes(SIZE - 1000))
         client.send(Kind.HEADERS, END_HEADERS, 3, block())
-        client.send(Kind.DATA, 0, 3, BEGUN)
+        send_pieces(client, 3, BEGUN + bytes(500_000))
         code, words = client.status()
         assert code == Code.RESOURCE_EXHAUSTED
-        assert words.startswith(f"requests under way hold {SIZE} of 1048576 bytes; this one needs {SIZE}")
+        assert "of 1048576 bytes; this one needs" in words
         client.call(5)
         assert client.status() == (Code.OK, "")
         client.send(Kind.RST_STREAM, 0, 1, struct.pack(">I", ErrorCode.CANCEL))
-        client.send(Kind.HEADERS, END_HEADERS, 7, block())
-        client.send(Kind.DATA, 0, 7, BEGUN)
-        client.call(9)
+        wait_until(lambda: gate.bodies.held_bytes == 0)
+
+
+def read_responses(client, count):
+    """Return the first responses of a stream."""
+    data, found = b"", []
+    while len(found) < count:
+        data += client.read_kind(Kind.DATA)[3]
+        while len(data) >= 5 and len(data) >= 5 + int.from_bytes(data[1:5], "big"):
+            end = 5 + int.from_bytes(data[1:5], "big")
+            found.append(service_pb2.ModelStreamInferResponse.FromString(data[5:end]))
+            data = data[end:]
+    return found
+
+
+def test_a_request_of_a_stream_that_finds_no_room_is_told_so_and_the_stream_goes_on(serve, gate):
+    with Client(serve(gate=gate)) as client:
+        client.send(Kind.HEADERS, END_HEADERS, 1, block())
+        send_pieces(client, 1, BEGUN + bytes(SIZE - 1000))
+        client.send(Kind.HEADERS, END_HEADERS, 3, block(__path=SERVICE + "ModelStreamInfer"))
+        send_pieces(client, 3, BEGUN + bytes(SIZE))
+        client.send(Kind.DATA, END_STREAM, 3, INFER)
+        refused, answered = read_responses(client, 2)
+        assert "of 1048576 bytes; this one needs" in refused.error_message
+        assert (answered.error_message, answered.infer_response.model_name) == ("", "identity")
         assert client.status() == (Code.OK, "")
+        client.send(Kind.RST_STREAM, 0, 1, struct.pack(">I", ErrorCode.CANCEL))
+
+
+def test_an_inflated_request_of_a_stream_that_finds_no_room_is_told_so(serve, gate):
+    packed = framed(zlib.compress(bytes(2 << 20)), 1)
+    with Client(serve(gate=gate)) as client:
+        headers = block(__path=SERVICE + "ModelStreamInfer", grpc_encoding="deflate")
+        client.send(Kind.HEADERS, END_HEADERS, 1, headers)
+        client.send(Kind.DATA, 0, 1, packed)
+        client.send(Kind.DATA, END_STREAM, 1, INFER)
+        refused, answered = read_responses(client, 2)
+        assert "of 1048576 bytes" in refused.error_message
+        assert answered.error_message == ""
+        assert client.status() == (Code.OK, "")
+
+
+def large(model="identity_fp32", count=150_000):
+    return framed(message(model, np.zeros(count, np.float32)).SerializeToString())
+
+
+def test_answers_that_nobody_takes_are_counted(serve, core):
+    gate = Gate(8, Bodies(LimitOptions(bodies_mb=2)))
+    with Client(serve(gate=gate)) as client:  # its window has 65,535 bytes
+        send(client, 1, large())
+        wait_until(lambda: core.requests and gate.bodies.held_bytes >= 600_000)
+        core.wait_until_idle()
+        core.requests.clear()
+        send(client, 3, large(count=200_000))
+        code, words = client.status()
+        assert (code, "of 2097152 bytes" in words) == (Code.RESOURCE_EXHAUSTED, True)
+        for stream in (0, 1):
+            client.send(Kind.WINDOW_UPDATE, 0, stream, struct.pack(">I", 1 << 20))
+        assert client.status() == (Code.OK, "")
+        core.requests.clear()
+        wait_until(lambda: gate.bodies.held_bytes == 0)
+
+
+def test_responses_of_a_stream_that_nobody_takes_are_counted(serve, core):
+    gate = Gate(8, Bodies(LimitOptions(bodies_mb=2)))
+    with Client(serve(gate=gate)) as client:
+        client.send(Kind.HEADERS, END_HEADERS, 1, block(__path=SERVICE + "ModelStreamInfer"))
+        send_pieces(client, 1, large())
+        wait_until(lambda: core.requests and gate.bodies.held_bytes >= 600_000)
+        core.wait_until_idle()
+        core.requests.clear()
+        send_pieces(client, 1, large(count=200_000))
+        wait_until(lambda: core.requests)
+        core.wait_until_idle()
+        core.requests.clear()
+        for stream in (0, 1):
+            client.send(Kind.WINDOW_UPDATE, 0, stream, struct.pack(">I", 1 << 20))
+        first, second = read_responses(client, 2)
+        assert len(first.infer_response.raw_output_contents[0]) == 600_000
+        assert "of 2097152 bytes" in second.error_message
+        client.send(Kind.DATA, END_STREAM, 1)
+        assert client.status() == (Code.OK, "")
+        wait_until(lambda: gate.bodies.held_bytes == 0)
+
+
+def test_a_large_answer_goes_out_in_parts(serve, monkeypatch):
+    parts = []
+    flush = Connection._flush
+
+    def noted(self):
+        parts.append(sum(map(len, self._outbox)))
+        flush(self)
+
+    monkeypatch.setattr(Connection, "_flush", noted)
+    with Client(serve(), settings=struct.pack(">HI", 4, (1 << 31) - 1)) as client:
+        client.send(Kind.WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 30))
+        send(client, 1, large(count=1_000_000))
+        assert client.status() == (Code.OK, "")
+    assert sum(parts) > 4_000_000
+    assert max(parts) < 2 * MOST_UNSENT_BYTES
+
+
+def test_a_client_that_takes_its_answer_by_the_byte_is_cut_off(serve):
+    with Client(serve(limits=LimitOptions(arrive_s=0.2))) as client:
+        send(client, 1, large())
+        cut_off = threading.Event()
+
+        def drip():
+            while not cut_off.wait(0.02):
+                client.send(Kind.WINDOW_UPDATE, 0, 1, struct.pack(">I", 1))
+                client.send(Kind.WINDOW_UPDATE, 0, 0, struct.pack(">I", 1))
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        assert client.read_kind(Kind.RST_STREAM)[2] == 1
+        cut_off.set()
+        dripping.join()
 
 
 def test_what_waits_in_a_stream_is_counted(serve, core, gate):
@@ -107,8 +238,8 @@ def test_what_a_client_left_unread_is_counted_no_more(serve, core, gate):
         client.send(Kind.HEADERS, END_HEADERS, 1, block(__path=SERVICE + "ModelStreamInfer"))
         client.send(Kind.DATA, 0, 1, framed(message("slow").SerializeToString()))
         wait_until(lambda: core.requests)
-        client.send(Kind.DATA, 0, 1, INFER * 10 + BEGUN)
-        wait_until(lambda: gate.bodies.held_bytes > SIZE)
+        client.send(Kind.DATA, 0, 1, INFER * 10 + BEGUN + bytes(10_000))
+        wait_until(lambda: gate.bodies.held_bytes > 10_000)
     wait_until(lambda: gate.bodies.held_bytes == 0)
     core.finish()
 

@@ -87,7 +87,7 @@ def test_a_path_gives_its_parts_by_name():
     router.add(Route("GET", "/m/{model}/versions/{version}", lambda **parts: found.append(parts)))
     for path in ("/m/a%2Fb%20c/versions/12", "/m/%FF/versions/0"):
         router.find("HEAD", path).job.run()
-    assert found == [{"model": "a/b c", "version": 12}, {"model": "\ufffd", "version": 0}]
+    assert found == [{"model": "a/b c", "version": 12}, {"model": "\ufffd", "version": -1}]
     for path in ("/m/a/versions/x", "/m/a/versions/" + "1" * 19, "/m//versions/1", "/m/a/versions/1/"):
         with pytest.raises(RefusedError, match="Not Found"):
             router.find("GET", path)
