@@ -86,9 +86,10 @@ class HandedPool:
 
     def _allocate(self, size_bytes: int) -> Buffer | None:
         self._limit_bytes = self._limit_bytes or self.device.driver.memory_info()[1] // SHARE
+        unused_bytes = sum(size * len(own) for size, own in self._free.items())
+        if self.held_bytes - unused_bytes + size_bytes > self._limit_bytes:
+            return None  # whatever is freed
         self._trim(self._limit_bytes - size_bytes)
-        if self.held_bytes + size_bytes > self._limit_bytes:
-            return None
         try:
             buffer = self._allocated(size_bytes)
         except OutOfDeviceMemoryError as error:
@@ -196,6 +197,13 @@ class HandedTensor:
     def address(self) -> int:
         """Where the device finds it."""
         return self._lent.buffer.address + self._offset
+
+    def is_before(self, other: HandedTensor) -> bool:
+        """Say whether the other one begins where this ends, in the same memory.
+
+        No copy may reach from one allocation into another, even if that lies right behind.
+        """
+        return self._lent is other._lent and self._offset + self.nbytes == other._offset
 
     def to_array(self) -> Array:
         """Return a copy on the host. Waits for it: for who has lost its place on the device meanwhile."""

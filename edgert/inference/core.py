@@ -233,7 +233,7 @@ class Core:
         One that cannot be loaded stays as it was.
         """
         same = [model for model in self.models() if self._loader.is_as_loaded(model)]
-        for model in self.models():
+        for model in self._loader.steps_first(self.models()):
             if model not in same:
                 try:
                     self.reload(model)

@@ -221,15 +221,17 @@ def reshaped(dims: Shape, other: Shape, shape: Shape) -> Shape:
 
 
 def _joined(parts: Iterable[Part], name: str, start: int) -> Iterator[_Copy]:
-    """Yield the copies of an input that is on the device; neighbours are one."""
+    """Yield the copies of an input that is on the device; neighbours in one loan are one."""
     source = size_bytes = 0
+    last: HandedTensor | None = None
     for part in parts:
         tensor: Any = part.inputs[name]
-        if size_bytes and source + size_bytes != tensor.address:
+        if last is not None and not last.is_before(tensor):
             yield "device_to_device", start, source, size_bytes
             start, size_bytes = start + size_bytes, 0
         source = source if size_bytes else tensor.address
         size_bytes += tensor.nbytes
+        last = tensor
     yield "device_to_device", start, source, size_bytes
 
 

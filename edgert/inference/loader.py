@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edgert.errors import EdgertError, ModelError
@@ -24,7 +24,7 @@ class Loader:
         self._entry_of = entry_of
         self._labels: dict[str, Labels] = {}
         self._files: dict[str, tuple[Path, tuple[Item, ...]]] = {}  # of what was loaded last
-        self._lacking: dict[str, str] = {}  # ensembles that wait, and the step that is not there
+        self._awaited: dict[str, set[str]] = {}  # by ensemble that did not load: models that may mend that
 
     def load(
         self, model: str, entry: ModelEntry | None = None, *, steps: Collection[str] | None = None
@@ -38,7 +38,7 @@ class Loader:
         """
         self._load(model, entry, steps, ())
         loaded = [model]
-        for waiting in [name for name, step in self._lacking.items() if step == model]:
+        for waiting in [name for name, models in self._awaited.items() if model in models]:
             try:
                 loaded += self.load(waiting, steps=steps)
             except EdgertError:
@@ -57,20 +57,17 @@ class Loader:
 
     def reachable(self, model: str) -> set[str]:
         """Return the models of the steps of a served ensemble, and of their steps."""
-        found: set[str] = set()
-        left = [model]
-        while left:
-            own = {name for served in self._repository.versions(left.pop()) for name in steps_of(served)}
-            left += own - found
-            found |= own
-        return found
+        return _reached(model, self._served_steps)
+
+    def steps_first(self, models: Iterable[str]) -> list[str]:
+        """Return models as they are to be loaded: each before the ensembles that need it now."""
+        return sorted(models, key=lambda model: len(_reached(model, self._described_steps)))
 
     def only_steps_of(self, model: str) -> list[str]:
         """Return the models of an ensemble's steps, and of theirs, that no other ensemble needs."""
         going: list[str] = [model]
         for name in going:
-            steps = {step for served in self._repository.versions(name) for step in steps_of(served)}
-            going += sorted(steps - set(going))
+            going += sorted(self._served_steps(name) - set(going))
         others = {served.name for served in self._repository.versions()} - set(going)
         kept = {step for other in others for step in self.reachable(other)}
         return [name for name in going[1:] if name not in kept]
@@ -80,17 +77,28 @@ class Loader:
         known = self._files.get(model)
         return known is not None and bool(self._repository.versions(model)) and known[1] == _items(known[0])
 
+    def _served_steps(self, model: str) -> set[str]:
+        return {name for served in self._repository.versions(model) for name in steps_of(served.config)}
+
+    def _described_steps(self, model: str) -> set[str]:
+        try:
+            return steps_of(self._entry_of(model).config)
+        except EdgertError:  # told when it is loaded
+            return set()
+
     def _load(
         self, model: str, entry: ModelEntry | None, steps: Collection[str] | None, above: tuple[str, ...]
     ) -> None:
         try:
-            self._lacking.pop(model, None)
+            self._awaited.pop(model, None)
             entry = entry or self._entry_of(model)
             files = _items(entry.folder)
             labels = _labels_of(entry)
             if entry.config.ensemble is not None:
                 self._load_steps(model, entry.config, entry.config.ensemble, steps, (*above, model))
         except EdgertError as error:
+            if entry is not None and steps is not None:  # the store is followed, its models come one by one
+                self._awaited.setdefault(model, steps_of(entry.config))
             self._repository.fail(model, str(error))
             raise
         self._repository.load(entry)
@@ -125,7 +133,7 @@ class Loader:
         above: tuple[str, ...],
     ) -> None:
         if steps is not None and step.model not in steps:
-            self._lacking[model] = step.model
+            self._awaited[model] = {step.model}
             raise _problem(config, index, "model_name", f"{step.model!r} is not served; waits until it is")
         try:
             self._load(step.model, None, steps, above)
@@ -144,10 +152,19 @@ class Loader:
         return versions[wanted]
 
 
-def steps_of(served: ServedVersion) -> set[str]:
-    """Return the models that a version hands its requests to."""
-    ensemble = served.config.ensemble
-    return {step.model for step in ensemble.steps} if ensemble else set()
+def steps_of(config: ModelConfig) -> set[str]:
+    """Return the models that an ensemble hands its requests to."""
+    return {step.model for step in config.ensemble.steps} if config.ensemble else set()
+
+
+def _reached(model: str, steps: Callable[[str], set[str]]) -> set[str]:
+    found: set[str] = set()
+    left = [model]
+    while left:
+        own = steps(left.pop())
+        left += own - found
+        found |= own
+    return found
 
 
 def _items(folder: Path) -> tuple[Item, ...]:

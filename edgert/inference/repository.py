@@ -94,7 +94,7 @@ class Repository:
             self._demand_open()
             try:
                 opened = self._open_all(entry)
-            except EdgertError as error:
+            except BaseException as error:  # else it would be loading for ever
                 self._note_failure(entry.name, str(error))
                 raise
             self._switch(entry.name, {served.version: served for served in opened})

@@ -15,7 +15,7 @@ from edgert.exit_codes import ExitCode
 from edgert.inspect.text import bytes_text, table_lines
 from edgert.pipeline.file import PipelineFile
 from edgert.pipeline.running import read_token, server_of
-from edgert.serve.ask import Server, context_for
+from edgert.serve.ask import Server, context_for, demand_no_tls
 from edgert.serve.ask_arguments import Access
 
 PATH = "/v1/allocations"
@@ -87,6 +87,8 @@ def _server(place: str, access: Access) -> Server:
     if place.endswith(FILE_SUFFIX):
         return server_of(PipelineFile.load(Path(place)), access)
     host, port, is_tls = _address(place)
+    if not is_tls:
+        demand_no_tls(access, place)
     token = read_token(access.token_file) if access.token_file else ""
     return Server(host, port, context_for(access) if is_tls else None, token)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgert.errors import ConfigError
 from edgert.pipeline.file import PipelineFile
 from edgert.publish.credentials import find_secret, read_secret
-from edgert.serve.ask import Server, context_for
+from edgert.serve.ask import Server, context_for, demand_no_tls
 from edgert.serve.ask_arguments import Access
 from edgert.serve.options import TlsOptions
 
@@ -30,6 +30,7 @@ def server_of(file: PipelineFile, access: Access) -> Server:
         )
     token = _token(file, serve.token if serve else "", access)
     if serve is None or serve.tls is None:
+        demand_no_tls(access, path)
         return Server(http.host, http.port, None, token)
     _demand_certificate(path, serve.tls, access)
     own = find_secret(serve.tls.certificate, file.document.resolve, os.environ)

@@ -95,6 +95,39 @@ class TestReloadChanged:
             served.reload_changed()
             assert loaded == ["a", "b"] * 3
 
+    def test_models_of_steps_are_loaded_before_the_ensembles_that_need_what_is_new_of_them(
+        self, tmp_path, loaded
+    ):
+        for name in ("c", "d"):
+            add_times(tmp_path, name, 2)
+        add_chain(tmp_path, "b", "c")
+        add_chain(tmp_path, "a", "b", "d")
+        with core(tmp_path) as served:
+            assert ask_for(served, "a") == 4
+            file = tmp_path / "c" / "config.pbtxt"
+            made = times(3).replace(b"Y", b"Z")
+            (tmp_path / "c" / "1" / "model.onnx").write_bytes(made)
+            file.write_text(file.read_text().replace('"Y"', '"Z"'))
+            add_chain(tmp_path, "b", ("c", "X", "Z"), "d")
+            add_chain(tmp_path, "a", "b", rest='parameters { key: "new" value { string_value: "1" } }')
+            loaded.clear()
+            served.reload_changed()
+            assert loaded == ["c", "b", "a"]
+            assert ask_for(served, "a") == 6
+
+    def test_an_ensemble_that_was_followed_before_its_step_is_loaded_with_that(self, tmp_path):
+        folder = add_times(tmp_path, "b", 2)
+        add_chain(tmp_path, "a", "b")
+        with core(tmp_path, mode="poll") as served:
+            add_chain(tmp_path, "a", ("b", "X", "Z"))
+            with pytest.raises(ModelError, match="found key 'Z'"):
+                served.reload("a")
+            (folder / "1" / "model.onnx").write_bytes(times(3).replace(b"Y", b"Z"))
+            file = folder / "config.pbtxt"
+            file.write_text(file.read_text().replace('"Y"', '"Z"'))
+            assert served.reload("b") == ["b", "a"]
+            assert ask_for(served, "a") == 3
+
     def test_what_the_store_has_no_more_goes(self, tmp_path):
         folder = add_times(tmp_path, "a", 2)
         with core(tmp_path) as served:

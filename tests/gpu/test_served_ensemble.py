@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from edgert.device.handed import OWNER, HandedPool, HandedTensor
+from edgert.device.handed import LEAST_BYTES, OWNER, HandedPool, HandedTensor
 from edgert.device.memory import MemoryKind
 from edgert.device.opened import open_device
 from edgert.errors import ClosedError, UnavailableError
+from edgert.execute.engine import DeviceTensor
+from edgert.inference.fill import DeviceRequestFiller, EngineShapes, Part
 from edgert.inference.open_version import Opener
 from edgert.inference.repository import Repository
+from edgert.models.model_config import ModelConfig, TensorConfig
 from edgert.models.store import ModelStore
 from edgert.pipeline.open_model import load_engine
 from edgert.pipeline.shared_engines import SharedEngines
@@ -256,3 +260,57 @@ def test_a_tensor_that_lost_its_place_comes_to_the_host_from_any_thread():
     pool.leave()
     device.close()
     np.testing.assert_array_equal(came[0], values[1:5])
+
+
+class Rows:
+    """Tensors of one row on the GPU that fill their memories, and a buffer set for all of them."""
+
+    index = 0
+    width = LEAST_BYTES // 4
+
+    def __init__(self, device, pool, count):
+        self.stream = device.driver.open_stream()
+        self.values = np.arange(count * self.width, dtype=np.float32).reshape(count, self.width)
+        self._staged = device.driver.allocate(self.values.nbytes, MemoryKind.PINNED, "test")
+        self._input = device.driver.allocate(self.values.nbytes, MemoryKind.DEVICE, "test")
+        loans = sorted((pool.take(LEAST_BYTES) for _ in range(count)), key=lambda loan: loan.buffer.address)
+        self.tensors = [HandedTensor(loan, 0, (1, self.width), np.dtype(np.float32)) for loan in loans]
+        for loan in loans:
+            pool.let_go(loan)
+        self._staged.view_u8[:] = self.values.view(np.uint8).ravel()
+        for row, tensor in enumerate(self.tensors):
+            self.stream.copy(tensor.address, self._staged.address + row * LEAST_BYTES, LEAST_BYTES)
+        self.stream.synchronize()
+        self._staged.view_u8[:] = 0
+
+    def inputs(self, shapes):
+        return {"X": DeviceTensor(self._input.address, shapes["X"], "float32")}
+
+    def filled(self):
+        self.stream.copy(self._staged.address, self._input.address, self.values.nbytes)
+        self.stream.synchronize()
+        return self._staged.view_u8.view(np.float32).reshape(self.values.shape)
+
+    def close(self):
+        self.stream.close()
+        for tensor in self.tensors:
+            tensor.release()
+        self._staged.free()
+        self._input.free()
+
+
+def test_tensors_that_fill_memories_side_by_side_share_a_batch(device):
+    """CUDA refuses a copy that reaches from one allocation into the next."""
+    pool = HandedPool(device)
+    pool.join()
+    with device.driver.current():
+        rows = Rows(device, pool, 8)
+        given = TensorConfig(name="X", dtype="float32", dims=(rows.width,))
+        shapes = EngineShapes(ModelConfig(max_batch_size=8, inputs=(given,)))
+        places = [tensor.address for tensor in rows.tensors]
+        assert any(one + LEAST_BYTES == other for one, other in pairwise(places))
+        filler = DeviceRequestFiller(shapes, device, "test")
+        filler.fill([Part({"X": tensor}, 1) for tensor in rows.tensors], rows)
+        np.testing.assert_array_equal(rows.filled(), rows.values)
+        rows.close()
+    pool.leave()

@@ -9,6 +9,7 @@ import pytest
 from edgert.cli import main
 from edgert.errors import ModelError
 from edgert.exit_codes import ExitCode
+from edgert.serve.ask import Server
 from edgert.serve.options import TlsOptions
 from tests.fakes.broker import Certificates
 from tests.fakes.onnx_store import add_chain, add_times
@@ -117,6 +118,23 @@ class TestChange:
         with HttpSite(tls=self.tls(certificates.client)) as front:
             assert self.load(site, front, self.table(certificates.client), *ca) == ExitCode.CONFIG
         assert "its certificate is not believed" in capsys.readouterr().err
+
+    def test_no_token_goes_in_clear_where_an_authority_was_given(self, site, certificates, capsys):
+        (site.folder / "token").write_text("secret\n")
+        with HttpSite(token="secret") as front:
+            ca = ("--ca", certificates.ca)
+            assert self.load(site, front, 'token = "token"', *ca) == ExitCode.CONFIG
+            assert "speaks no TLS" in capsys.readouterr().err
+            url = f"http://127.0.0.1:{front.port}"
+            assert main(["inspect", "--allocations", url, *map(str, ca)]) == ExitCode.CONFIG
+            assert "speaks no TLS" in capsys.readouterr().err
+            assert front.core.changes == []
+
+    def test_a_token_in_any_letters_is_shown_and_never_printed(self, site):
+        (site.folder / "token").write_text("Schlüssel €\n")
+        with HttpSite(token="Schlüssel €") as front:
+            assert self.load(site, front, 'token = "token"') == ExitCode.OK
+        assert "secret" not in repr(Server("here", 80, None, "secret"))
 
     def test_a_service_that_wants_to_see_a_certificate(self, site, certificates, capsys):
         table = self.table(certificates.server, f', client_ca = "{certificates.ca}"')

@@ -78,6 +78,14 @@ def test_free_memory_of_another_size_makes_room(pool, device):
     pool.let_go(large)
 
 
+def test_what_can_never_have_room_costs_others_no_memory(pool):
+    kept = pool.take(1)
+    pool.let_go(pool.take(2 * LEAST_BYTES))
+    assert pool.take(ROOM) is pool.take(2 * ROOM) is None
+    assert pool.held_bytes == 3 * LEAST_BYTES
+    pool.let_go(kept)
+
+
 def test_a_device_without_room_is_asked_again_without_the_free_memory():
     device = open_noted(NotedDriver(Budget(3 * LEAST_BYTES)))
     pool = HandedPool(device, 100 * LEAST_BYTES)

@@ -13,6 +13,7 @@ from edgert.inference.fill import (
     HostRequestFiller,
     Part,
     PythonRequestFiller,
+    _joined,
 )
 from edgert.models.model_config import ModelConfig, TensorConfig
 from edgert.stats import CopyCounts
@@ -119,6 +120,16 @@ def test_tensors_that_are_no_neighbours_are_copied_each_to_its_place(rig):
     [four] = rig.handed(4)
     assert rig.fill(three, one, two, four) == [3, 1, 2, 4]
     assert len(rig.device.driver.verbs()) == 3
+
+
+def test_no_copy_reaches_into_another_allocation_even_right_behind(rig):
+    [one], [two] = rig.handed(1), rig.handed(2)
+    two._loan.buffer.address = one.address + one.nbytes  # as small allocations of CUDA lie
+    copies = list(_joined([Part({"X": tensor}, 1) for tensor in (one, two)], "X", 0))
+    assert copies == [
+        ("device_to_device", 0, one.address, ROW_BYTES),
+        ("device_to_device", ROW_BYTES, two.address, ROW_BYTES),
+    ]
 
 
 def test_arrays_between_tensors_of_the_device_go_to_their_own_rows(rig):

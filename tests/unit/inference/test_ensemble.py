@@ -252,3 +252,26 @@ def test_a_request_that_was_cancelled_before_it_came_is_answered_so(opened, step
     opened(*DIAMOND).infer(request)
     assert isinstance(answered.final().error, CancelledError)
     assert not steps.asked
+
+
+def test_a_step_whose_model_is_decoupled_since_its_reload_fails_once_it_has_ended(opened, steps):
+    steps.held = []
+    ensemble = opened(step("double", {"x": "IN"}, {"y": "mid"}), step("double", {"x": "mid"}, {"y": "OUT"}))
+    sent = Answered()
+    ensemble.infer(InferRequest(model="e", inputs={"IN": IN}, responder=sent))
+    [first] = steps.held
+    first.responder.respond(InferResponse("double", 1, outputs={"y": IN}, is_final=False))
+    assert (len(steps.held), ensemble.is_idle) == (1, False)
+    first.responder.respond(InferResponse("double", 1))
+    assert "in ensemble 'e', 'double' is decoupled" in str(sent.final().error)
+    assert (len(steps.held), ensemble.is_idle) == (1, True)
+
+
+def test_a_step_whose_reader_is_just_being_loaded_begins(opened, steps):
+    ensemble = opened(step("double", {"x": "IN"}, {"y": "mid"}), step("double", {"x": "mid"}, {"y": "OUT"}))
+
+    def find(model, version):
+        raise UnavailableError("it is loading")
+
+    ensemble._find = find
+    assert answer(ensemble.infer, "e", {"IN": IN})["OUT"].tolist() == [[4, 8]]

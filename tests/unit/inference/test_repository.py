@@ -124,6 +124,19 @@ def test_a_model_that_never_could_be_loaded_is_unavailable_with_the_reason(site)
     assert site.repository.index((), only_ready=True) == []
 
 
+def test_whatever_ends_a_load_it_is_loading_no_more(site):
+    def open_badly(entry, version):
+        raise ZeroDivisionError("a library's own")
+
+    site.repository._open_version = open_badly
+    with pytest.raises(ZeroDivisionError):
+        site.load(1)
+    [entry] = site.repository.index(())
+    assert (entry.state, entry.reason) == ("UNAVAILABLE", "a library's own")
+    with pytest.raises(UnknownModelError):
+        site.repository.get("m")
+
+
 def test_models_of_the_store_that_were_never_loaded_have_a_name_only(site):
     site.load(1)
     assert [(entry.name, entry.version) for entry in site.repository.index(("a", "m"))] == [
