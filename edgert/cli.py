@@ -190,7 +190,7 @@ def _check(options: argparse.Namespace) -> int:
 
     file = PipelineFile.load(options.file, options.overrides)
     problems = list(file.problems(opens_engines=True))
-    for warning in file.warnings():
+    for warning in file.warnings(with_served=True):
         print(f"warning: {warning}", file=sys.stderr)
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -16,7 +16,8 @@ from edgert.errors import ConfigError, ModelError
 from edgert.execute.engine import EngineInfo
 from edgert.execute.options import PluginOptions
 from edgert.execute.tensorrt_bindings import TensorRTRuntime
-from edgert.models.completion import AUTO_MAX_BATCH_SIZE, complete
+from edgert.models.completion import complete
+from edgert.models.model_config import AUTO_MAX_BATCH_SIZE
 from edgert.models.runtime import TENSORRT, stated_runtime
 from edgert.models.store import ModelEntry, ModelStore
 from edgert.pipeline.model_plan import ModelPlan, plan_model

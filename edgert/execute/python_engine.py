@@ -6,7 +6,7 @@ Server's python backend takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
@@ -146,14 +146,17 @@ def _class_of(file: Path, code: ModelCode, caller: Caller) -> type:
 
 def _context(entry: ModelEntry, version: ModelVersion) -> Context:
     config = entry.config
+    inputs = (*_specs(config, "input", config.inputs), *_hidden_inputs(config))
+    outputs = (*_specs(config, "output", config.outputs), *_hidden_outputs(config))
+    _demand_tensors(config, {"inputs": inputs, "outputs": outputs})
     return Context(
         model=entry.name,
         version=version.number,
         folder=entry.folder,
         version_folder=version.folder,
         parameters=config.parameters,
-        inputs=(*_specs(config, "input", config.inputs), *_hidden_inputs(config)),
-        outputs=(*_specs(config, "output", config.outputs), *_hidden_outputs(config)),
+        inputs=inputs,
+        outputs=outputs,
         max_batch_size=config.max_batch_size or 0,
         is_decoupled=config.is_decoupled,
         instance=0,
@@ -161,6 +164,15 @@ def _context(entry: ModelEntry, version: ModelVersion) -> Context:
         device_id=0,
         config=config,
     )
+
+
+def _demand_tensors(config: ModelConfig, sides: Mapping[str, Sequence[TensorSpec]]) -> None:
+    """Raise ModelError where a side has none: nothing but config.pbtxt could say."""
+    if missing := [side for side, specs in sides.items() if not specs]:
+        raise ModelError(
+            f"{config.file}: states no {' and no '.join(missing)}; auto_complete_config is not called: "
+            "state them"
+        )
 
 
 def _specs(config: ModelConfig, field: str, tensors: Sequence[TensorConfig]) -> Iterator[TensorSpec]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import msgspec
 
 from edgert.errors import EdgertError, ModelError
+from edgert.execute.python_faults import FaultLog
 from edgert.execute.python_outputs import OutputCheck
 from edgert.frames.request import InferRequest
 from edgert.frames.result import Array
@@ -87,9 +88,12 @@ class Caller:
         self._model = model
         self._kind = kind
         self._file = file
+        self._faults = FaultLog()
 
     def call(self, what: str, function: Callable[..., T], *arguments: Any) -> T:
         """Return what the function returns. edgert's own errors pass, all others become a ModelError.
+
+        Those of `execute` are logged, as only clients would hear of them.
 
         Raises:
             ModelError: without the exception that it was made from, which would keep the batch alive.
@@ -100,15 +104,16 @@ class Caller:
             raise
         except BaseException as error:  # also sys.exit, which would end the lane's thread
             log.debug("model %s: %s failed", self._model, what, exc_info=True)
-            failure = self._failure(what, error)
+            place = self._place(error)
+            failure = self._failure(what, error, place)
+            if what == "execute":
+                self._faults.note(f"{type(error).__name__} at {place}", str(failure))
         raise failure
 
-    def _failure(self, what: str, error: BaseException) -> ModelError:
+    def _failure(self, what: str, error: BaseException, place: str) -> ModelError:
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         text = text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]}..."
-        return ModelError(
-            f"Model {self._model!r}: {self._kind}.{what} failed at {self._place(error)}: {text}"
-        )
+        return ModelError(f"Model {self._model!r}: {self._kind}.{what} failed at {place}: {text}")
 
     def _place(self, error: BaseException) -> str:
         """Return `file:line` of the innermost line of the model's own that the exception went through."""

@@ -114,10 +114,7 @@ class Core:
             served = self._repository.get(model, version)
         except (UnknownModelError, UnavailableError):
             return False
-        ensemble = served.config.ensemble
-        return ensemble is None or all(
-            self.is_model_ready(step.model, max(step.version, 0)) for step in ensemble.steps
-        )
+        return not self._repository.lacking(served)
 
     def model_metadata(self, model: str, version: int = 0) -> ModelMetadata:
         """Return what a client has to know. Raises UnknownModelError, UnavailableError."""

@@ -76,6 +76,15 @@ class Repository:
         )
         return [versions[number] for versions in chosen for number in sorted(versions)]
 
+    def lacking(self, served: ServedVersion) -> str:
+        """Return a model that a version hands requests to and that is not served; empty if there is none."""
+        for step in served.config.ensemble.steps if served.config.ensemble else ():
+            versions = self._served.get(step.model, {})
+            own = versions.get(step.version if step.version > 0 else max(versions, default=0))
+            if lacking := step.model if own is None else self.lacking(own):
+                return lacking
+        return ""
+
     def is_known(self, model: str) -> bool:
         """Say whether the model was loaded once, or tried to be."""
         return model in self._states
@@ -109,6 +118,7 @@ class Repository:
             self._demand_open()
             if model in self._served:
                 thread = self._switch(model, {})
+                self._name_dependents(model)
         if waits and thread is not None:
             thread.join()
 
@@ -121,7 +131,10 @@ class Repository:
         """Return the versions of `names` and of all that was ever loaded, with their states."""
         found = []
         for name in sorted({*names, *self._states}):
-            states = dict(self._states.get(name, {}))
+            states = {
+                number: self._seen(name, number, state)
+                for number, state in dict(self._states.get(name, {})).items()
+            }
             found += [
                 IndexEntry(name, str(number) if number else "", state.state, state.reason)
                 for number, state in sorted(states.items())
@@ -145,6 +158,18 @@ class Repository:
             self._change.release()
         for thread in self._retiring:
             thread.join()
+
+    def _seen(self, model: str, number: int, state: VersionState) -> VersionState:
+        """Return a version's state as clients find it: an ensemble needs the models of its steps."""
+        served = self._served.get(model, {}).get(number)
+        if state.state != "READY" or served is None or not (lacking := self.lacking(served)):
+            return state
+        return VersionState("UNAVAILABLE", f"needs '{lacking}', which is not loaded")
+
+    def _name_dependents(self, model: str) -> None:
+        for served in self.versions():
+            if self.lacking(served) == model:
+                log.warning("model %s answers no more: it needs %s, which was unloaded", served.name, model)
 
     def _is_loading(self, model: str, version: int) -> bool:
         states = self._states.get(model, {}).copy()

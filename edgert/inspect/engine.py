@@ -63,7 +63,8 @@ def _header(header: PlanHeader) -> Report:
 def _tensors(info: EngineInfo) -> Report:
     sides = (("inputs", info.inputs), ("outputs", info.outputs))
     return {
-        side: [f"{spec.name} {spec.dtype} {_shape(spec.shape)}" for spec in specs] for side, specs in sides
+        side: [f"{spec.name} {spec.dtype} {shape_text(spec.shape)}" for spec in specs]
+        for side, specs in sides
     }
 
 
@@ -72,5 +73,6 @@ def _details(details: EngineDetails) -> Report:
     return {"engine": msgspec.to_builtins(details)} if details != EngineDetails() else {}
 
 
-def _shape(shape: tuple[int, ...]) -> str:
+def shape_text(shape: tuple[int, ...]) -> str:
+    """Return a shape for people; -1 is variable."""
     return "x".join("?" if side < 0 else str(side) for side in shape) or "scalar"

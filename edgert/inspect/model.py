@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,7 @@ from edgert.execute.options import EngineOptions
 from edgert.exit_codes import ExitCode
 from edgert.inspect.calibration import report_calibration
 from edgert.inspect.engine import Report, report_engine, report_plan
+from edgert.inspect.ensemble import report_ensemble
 from edgert.inspect.text import people_lines
 from edgert.models.plan_header import read_plan_header
 from edgert.models.runtime import FAMILY_OF_RUNTIME, ONNX, TENSORRT
@@ -51,7 +53,10 @@ def _no_layers(report: Report) -> str:
 
 
 def _inspect_model(folder: Path) -> Report:
-    entry = ModelStore(folder.parent).entry(folder.name)
+    store = ModelStore(folder.parent)
+    entry = store.entry(folder.name)
+    if entry.config.ensemble is not None:
+        return report_ensemble(store, entry, entry.config.ensemble)
     plan = plan_model(entry, {}, folder / "edgert.toml")
     versions = {str(version.number): _inspect_version(plan, version) for version in entry.chosen_versions()}
     return {
@@ -59,10 +64,25 @@ def _inspect_model(folder: Path) -> Report:
         "runtime": plan.runtime,
         "lanes": plan.lanes,
         "versions_present": [version.number for version in entry.versions()],
-        "settings": msgspec.to_builtins(plan.settings),
-        "warnings": plan.warnings(),
+        **_settings(plan),
         "versions": versions,
         "runs_here": all(version["runs_here"] is True for version in versions.values()),
+    }
+
+
+def _settings(plan: ModelPlan) -> Report:
+    """Return the settings and warnings.
+
+    A model in Python mostly takes requests: what frames need counts only where edgert.toml has it.
+    """
+    settings: dict[str, Any] = msgspec.to_builtins(plan.settings)
+    stated = plan.entry.settings
+    if plan.runtime != "python" or {"prepare", "decode"} & stated.tree.keys():
+        return {"settings": settings, "warnings": plan.warnings()}
+    told = [warning for warning in plan.warnings() if not warning.startswith(f"{stated.path}:")]
+    return {
+        "settings": {key: table for key, table in settings.items() if key not in ("prepare", "decode")},
+        "warnings": told,
     }
 
 

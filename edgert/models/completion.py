@@ -11,14 +11,10 @@ import msgspec
 
 from edgert.models.config_checks import check_preferred
 from edgert.models.config_schema import problem
-from edgert.models.model_config import ModelConfig, SequenceBatching, TensorConfig
+from edgert.models.model_config import AUTO_MAX_BATCH_SIZE, ModelConfig, SequenceBatching, TensorConfig
 from edgert.models.runtime import platform_of
 from edgert.models.sequence_checks import check_sequence_tensors
 from edgert.models.tensor_spec import TensorSpec
-
-# The Inference Server's own default-max-batch-size: for an engine with a variable batch axis and a
-# configuration that does not say.
-AUTO_MAX_BATCH_SIZE = 4
 
 Shape = tuple[int, ...]
 

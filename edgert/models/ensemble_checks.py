@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from edgert.models.config_schema import Locate, problem
-from edgert.models.model_config import EnsembleStep, ModelConfig, TensorConfig
+from edgert.models.model_config import AUTO_MAX_BATCH_SIZE, EnsembleStep, ModelConfig, TensorConfig
 from edgert.models.runtime import ENSEMBLE
 
 PATH = "ensemble_scheduling"
@@ -168,10 +168,12 @@ def _check_order(config: ModelConfig, steps: tuple[EnsembleStep, ...], locate: L
 def _check_batch(config: ModelConfig, step: EnsembleStep, model: ModelConfig) -> None:
     largest, allowed = config.max_batch_size or 0, model.max_batch_size or 0
     if largest > allowed:
+        is_default = allowed == AUTO_MAX_BATCH_SIZE
+        hint = f" ({allowed} is the default where its config.pbtxt gives none)" if is_default else ""
         raise problem(
             config.file,
             "max_batch_size",
-            f"found {largest}, expected at most {allowed}, which model {step.model!r} takes",
+            f"found {largest}, expected at most {allowed}, which model {step.model!r} takes{hint}",
         )
 
 

@@ -7,6 +7,10 @@ from typing import Literal
 
 import msgspec
 
+# The Inference Server's own default-max-batch-size: for an engine with a variable batch axis and a
+# configuration that does not say.
+AUTO_MAX_BATCH_SIZE = 4
+
 # NumPy has no bfloat16 of its own; the name is that of ml_dtypes.
 DTYPE_OF_DATA_TYPE = {
     "TYPE_INVALID": "",

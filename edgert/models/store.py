@@ -14,7 +14,7 @@ from edgert.models.config_pbtxt import read_config
 from edgert.models.config_tree import Reading
 from edgert.models.files import check_size, confined, is_file, list_folder, read_text
 from edgert.models.model_config import ModelConfig
-from edgert.models.runtime import FAMILY_OF_RUNTIME, ONNX, TENSORRT, Family, stated_runtime
+from edgert.models.runtime import FAMILY_OF_RUNTIME, ONNX, PYTHON, TENSORRT, Family, stated_runtime
 
 CONFIG_FILE = "config.pbtxt"
 SETTINGS_FILE = "edgert.toml"
@@ -119,6 +119,11 @@ class ModelEntry(msgspec.Struct, frozen=True):
         found = found or [name for name in present if name.lower().endswith(suffixes)]
         if len(found) == 1:
             return confined(version.folder, found[0], self.folder, str(version.folder))
+        if not found and PYTHON.filename in present and PYTHON not in families:
+            raise ModelError(
+                f"{version.folder}: {PYTHON.filename} is there, and {self.config.file} does not ask for it. "
+                f'Give backend: "{PYTHON.backend}" there'
+            )
         raise ModelError(
             f"{version.folder}: looked for {' or '.join(defaults)}, or one file ending in "
             f"{', '.join(suffixes)}; found {', '.join(found) or 'none'}. "

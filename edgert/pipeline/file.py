@@ -67,15 +67,18 @@ class PipelineFile:
                 found[model] = self.plan(model).detected_labels()
         return {model: labels for model, labels in found.items() if labels}
 
-    def warnings(self) -> list[str]:
+    def warnings(self, *, with_served: bool = False) -> list[str]:
         """Return what edgert ignores in files and store, and what is a risk.
 
-        Models that are wrong are left to `problems`.
+        Models that are wrong are left to `problems`. Of those that only requests use nothing is said
+        without `with_served`: their loading does.
         """
         found = [*self.served.warnings(), *self.store.warnings()]
         for model in self.model_names:
             with suppress(EdgertError):
                 found += self.plan(model).warnings()
+        if with_served:
+            found += self.served.model_warnings(self._served_alone())
         with suppress(EdgertError):
             if self.device_name == "cuda" and (driver := probe_cuda_driver()).version is None:
                 found.append(f"there are engines for an NVIDIA GPU; the driver here is {driver.problem}")

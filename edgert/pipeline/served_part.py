@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from edgert.models.store import ModelStore
 from edgert.pipeline.model_plan import plan_model
 from edgert.pipeline.options import PipelineOptions
 from edgert.pipeline.served_check import ServedCheck
-from edgert.publish.credentials import find_secret
+from edgert.publish.credentials import find_secret, read_secret
 from edgert.serve.options import ServeOptions, TlsOptions
 from edgert.serve.tls import tls_context
 
@@ -31,6 +32,7 @@ class ServedPart:
         self._options = options
         self._serve = options.serve
         self._store = store
+        self.secret_digests: Mapping[str, bytes] = self._digests()  # by key; what its file held just now
 
     def models(self) -> Sequence[str]:
         """Return the models that requests may use."""
@@ -77,11 +79,7 @@ class ServedPart:
         except ConfigError as error:
             yield ConfigError(f"serve.{error}")
             return
-        if self._serve.tls is not None:
-            try:
-                tls_context(self.resolved(self._serve.tls))
-            except ConfigError as error:
-                yield error
+        yield from self._secret_problems(self._serve)
 
     def model_problems(self, models: Iterable[str], *, opens_engines: bool) -> Iterator[EdgertError]:
         """Yield what is wrong with models' files, one problem for each model."""
@@ -91,6 +89,12 @@ class ServedPart:
                 check.check(model)
             except EdgertError as error:
                 yield error
+
+    def model_warnings(self, models: Iterable[str]) -> Iterator[str]:
+        """Yield what edgert ignores in models' config.pbtxt, as is logged when they are loaded."""
+        for model in models:
+            with suppress(EdgertError):  # told by `model_problems`
+                yield from self._store.entry(model).warnings
 
     def warnings(self) -> Iterator[str]:
         """Yield where anybody in the network may change which models are loaded."""
@@ -112,6 +116,23 @@ class ServedPart:
         """Return the places of certificates as paths. Raises ConfigError."""
         places = {name: getattr(tls, name) for name in ("certificate", "key", "client_ca")}
         return TlsOptions(**{name: str(self._find(place)) if place else "" for name, place in places.items()})
+
+    def _digests(self) -> Mapping[str, bytes]:
+        """Return what tells whether a secret's file has changed; files that cannot be read are left out."""
+        digests: dict[str, bytes] = {}
+        for key, place in (self._serve or ServeOptions()).secrets().items():
+            with suppress(OSError):  # told by `problems`
+                digests[f"serve.{key}"] = hashlib.sha256(self._find(place).read_bytes()).digest()
+        return digests
+
+    def _secret_problems(self, serve: ServeOptions) -> Iterator[ConfigError]:
+        try:
+            if serve.token:
+                read_secret(serve.token, self._document.resolve, key="serve.token")
+            if serve.tls is not None:
+                tls_context(self.resolved(serve.tls))
+        except ConfigError as error:
+            yield error
 
     def _find(self, place: str) -> Path:
         return find_secret(place, self._document.resolve, os.environ)

@@ -81,6 +81,13 @@ class ServeOptions(Options, frozen=True, kw_only=True):
             return models
         return tuple(dict.fromkeys(self.load))
 
+    def secrets(self) -> dict[str, str]:
+        """Return the places of token and certificates that are given, by key."""
+        named = {"token": self.token}
+        if (tls := self.tls) is not None:
+            named |= {"tls.certificate": tls.certificate, "tls.key": tls.key, "tls.client_ca": tls.client_ca}
+        return {key: place for key, place in named.items() if place}
+
     def check(self, resolve: Callable[[str], Path], models: Collection[str]) -> None:
         """See that what is named is there. Raises ConfigError, beginning with the key."""
         if self.load and self.mode != "explicit":
@@ -91,10 +98,6 @@ class ServeOptions(Options, frozen=True, kw_only=True):
                     f"load: {name!r} is not in the store; there is {', '.join(models) or 'none'}"
                 )
         self.limits.check()
-        tls = self.tls
-        named = {"token": self.token}
-        if tls is not None:
-            named |= {"tls.certificate": tls.certificate, "tls.key": tls.key, "tls.client_ca": tls.client_ca}
-        for key, value in named.items():
-            if value and not resolve(value).is_file():
+        for key, value in self.secrets().items():
+            if not resolve(value).is_file():
                 raise ConfigError(f"{key} = {value!r}: there is no file {resolve(value)}")

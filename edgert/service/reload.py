@@ -61,6 +61,8 @@ class Reload:
         followed = _FOLLOWED if new.serve is None else _FOLLOWED - {"store"}  # what serves keeps to its store
         keys = [key for key in PipelineOptions.__struct_fields__ if key not in followed]
         different = [key for key in keys if getattr(old, key) != getattr(new, key)]
+        before, now = self._file.served.secret_digests, file.served.secret_digests
+        different += [f"the file of {key}" for key in now if key in before and now[key] != before[key]]
         with suppress(EdgertError):  # models that are wrong just now are told of when they are loaded
             if not different and file.device_name != self._device:
                 different.append("the device of the models")

@@ -32,9 +32,7 @@ from edgert.service.supervisor import Supervisor
 log = logging.getLogger(__name__)
 
 _WHY = {"stop": "asked to", "ended": "every source has ended", "lost": "the device is lost"}
-_LONGEST_WAIT_S = (
-    0.5  # a signal that another thread takes, or that comes just before the wait, does not end it
-)
+_LONGEST_WAIT_S = 0.5  # a signal that another thread takes, or just before the wait, does not end it
 _SHORTEST_WAIT_S = 1e-3  # Python's SimpleQueue may wait for ever where a timeout is a few microseconds
 
 

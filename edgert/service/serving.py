@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from textwrap import shorten
 from typing import Any, Protocol
 
 import msgspec
@@ -35,6 +36,8 @@ from edgert.serve.options import GrpcOptions, ServeOptions, TlsOptions
 from edgert.serve.shared_memory import SharedMemory
 
 log = logging.getLogger(__name__)
+
+MOST_REASON = 160  # characters of why a model is not loaded, where several are named
 
 Pages = Mapping[str, Callable[[], tuple[bytes, str]]]
 
@@ -133,11 +136,13 @@ class Serving:
     def begin(self) -> None:
         """Load the models that are to be served. Raises EdgertError where `exit_on_error` says so."""
         if self._options.mode != "poll":
-            self.core.begin(self.core.named_at_start())
+            self._name_absent(self.core.begin(self.core.named_at_start()))
             return
         follower = Follower(self._file.store, self.core, self._options.poll_s)
-        for model in self.core.begin(follower.begin()):
+        failed = self.core.begin(follower.begin())
+        for model in failed:
             follower.failed(model)
+        self._name_absent(failed)
         self._follower = follower
         follower.start()
 
@@ -171,6 +176,14 @@ class Serving:
         yield from self._further.pulses(hang_s)
         for served in self._repository.versions():
             yield from served.pulses(hang_s)
+
+    def _name_absent(self, models: Sequence[str]) -> None:
+        """Log which models keep the front from being ready. Each has been logged alone, perhaps long ago."""
+        if not models:
+            return
+        reasons = {entry.name: entry.reason for entry in self.core.index()}
+        named = [f"{model} ({shorten(reasons.get(model, ''), MOST_REASON)})" for model in models]
+        log.warning("serve: /v2/health/ready says no, as not all models are loaded: %s", "; ".join(named))
 
     def _find(self, model: str, version: int) -> ServedVersion:
         return self._repository.get(model, version)

@@ -280,6 +280,18 @@ class TestEnsembles:
             served.load("three")
             assert (served.is_ready(), ask_for(served, "twelve")) == (True, 12)
 
+    def test_the_index_and_the_log_say_which_model_an_ensemble_lacks(self, store, caplog):
+        with core(store, mode="explicit", load=("twelve",)) as served:
+            served.unload("three")
+            lacking = {e.name: e.reason for e in served.index() if e.state == "UNAVAILABLE" and e.reason}
+            told = "needs 'three', which is not loaded"
+            assert {name: lacking.get(name) for name in ("six", "twelve")} == {"six": told, "twelve": told}
+            assert not {"six", "twelve"} & {entry.name for entry in served.index(only_ready=True)}
+            for name in ("six", "twelve"):
+                assert f"model {name} answers no more: it needs three, which was unloaded" in caplog.text
+            served.load("three")
+            assert states(served)["twelve", "1"] == "READY"
+
     def test_dependents_go_unless_somebody_else_needs_them(self, store):
         with core(store, mode="explicit", load=("twelve",)) as served:
             served.unload("twelve", with_dependents=True)

@@ -336,6 +336,30 @@ def test_requests_that_still_waited_when_time_was_up_are_lost_work_too(site, por
         (folder / "go").write_text("")
 
 
+def test_a_stop_between_the_steps_of_an_ensemble_lets_the_later_ones_run(site, port):
+    folder = add_python(site, NEVER, "m")
+    add_times(site.store, "last", 3)
+    config = add_chain(site.store, "both", "m", "last") / "config.pbtxt"
+    config.write_text(config.read_text().replace("max_batch_size: 8", "max_batch_size: 4"))
+    answers = []
+
+    def steps(running):
+        running.wait(lambda: running.is_ready() and running.service.is_ready())
+        asker = threading.Thread(target=lambda: answers.append(running.infer("both", 2.0)))
+        asker.start()
+        running.wait((folder / "begun").exists)
+        os.kill(os.getpid(), signal.SIGTERM)
+        running.wait(lambda: running.service._line._serving.core._is_stopping)
+        (folder / "go").write_text("")
+        asker.join(WAIT_S)
+
+    try:
+        assert Running(site, port).run(steps, stops=False) == ExitCode.OK
+    finally:
+        (folder / "go").write_text("")
+    assert answers == [(200, 6.0)]
+
+
 @pytest.mark.parametrize("verb", ["stop", "load"])
 def test_a_stop_during_a_load_that_a_client_asked_for(site, port, verb):
     folder = add_python(site, SLOW_LOAD)

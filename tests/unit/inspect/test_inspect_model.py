@@ -9,6 +9,8 @@ import pytest
 from edgert.cli import main
 from edgert.exit_codes import ExitCode
 from tests.fakes import store
+from tests.fakes.onnx_store import add_chain, add_times, tensor
+from tests.fakes.python_model import DOUBLE, write_model
 from tests.fakes.store import EXACT, Site
 
 
@@ -111,3 +113,36 @@ def test_path_that_is_no_model_is_an_error(site, capsys, path, code, said):
 def test_model_with_wrong_settings_is_an_error(site, capsys):
     assert main(["inspect", str(site.add("mean", store.mean_model(), settings="[x]\n"))]) == ExitCode.CONFIG
     assert "unknown key 'x'" in capsys.readouterr().err
+
+
+def test_ensemble_shows_its_tensors_and_steps(site, capsys):
+    add_times(site.store, "a", 2)
+    add_times(site.store, "b", 3)
+    code, report = inspect(capsys, add_chain(site.store, "both", "a", "b"))
+    assert (code, report["runs_here"], report["platform"]) == (ExitCode.OK, True, "ensemble")
+    assert (report["inputs"], report["outputs"]) == (["X float32 ?x4"], ["Y float32 ?x4"])
+    first, second = report["steps"]
+    assert first == {"model": "a", "version": "newest", "inputs": ["X from X"], "outputs": ["Y to t1"]}
+    assert (second["model"], second["inputs"]) == ("b", ["X from t1"])
+
+
+def test_ensemble_that_cannot_be_served_says_why(site, capsys):
+    add_times(site.store, "a", 2)
+    ensemble = add_chain(site.store, "both", "a", "gone")
+    code, report = inspect(capsys, ensemble)
+    assert code == ExitCode.MODEL
+    assert "found 'gone', expected a model of the store" in report["runs_here"]
+    (add_times(site.store, "gone", 2) / "1" / "model.onnx").write_bytes(b"no graph")
+    assert "not a usable ONNX file" in inspect(capsys, ensemble)[1]["runs_here"]
+
+
+def test_model_in_python_is_told_nothing_of_what_only_frames_need(site, capsys):
+    folder = write_model(site.store, DOUBLE).parent
+    sides = " ".join(f"{side} [{tensor(name, 2)}]" for side, name in (("input", "x"), ("output", "y")))
+    (folder / "config.pbtxt").write_text(f'backend: "python" max_batch_size: 4 {sides}')
+    code, report = inspect(capsys, folder)
+    assert (code, report["warnings"], sorted(report["settings"])) == (ExitCode.OK, [], ["engine", "labels"])
+    (folder / "edgert.toml").write_text(EXACT)
+    _, report = inspect(capsys, folder)
+    assert report["settings"]["prepare"]["fit"] == "stretch"
+    assert "there is no [decode]" in report["warnings"][0]

@@ -157,3 +157,13 @@ def test_ensemble_may_not_take_larger_batches_than_its_models():
         ModelError, match="max_batch_size: found 9, expected at most 8, which model 'b' takes"
     ):
         fit(WHOLE, head='platform: "ensemble" max_batch_size: 9', b="max_batch_size: 8 " + TENSORS)
+
+
+def test_where_a_limit_may_be_the_default_that_is_said():
+    whole = 'platform: "ensemble" max_batch_size: 8'
+    with pytest.raises(ModelError) as caught:
+        fit(WHOLE, head=whole, b="max_batch_size: 4 " + TENSORS)
+    told = "expected at most 4, which model 'b' takes (4 is the default where its config.pbtxt gives none)"
+    assert told in str(caught.value)
+    with pytest.raises(ModelError, match=r"which model 'b' takes$"):
+        fit(WHOLE, head=whole, b="max_batch_size: 5 " + TENSORS)

@@ -362,3 +362,14 @@ def test_labels_that_cannot_be_read_are_an_error(folder, settings, message):
     folder.write("m/edgert.toml", f"[labels]\nfile = {settings}")
     folder.write("m/bad.txt", b"a\n\xff")
     assert message in refuse(folder.entry().labels)
+
+
+@pytest.mark.parametrize("config", [None, "max_batch_size: 4\n"])
+def test_a_model_in_python_that_does_not_say_so_is_told_what_it_needs(tmp_path, config):
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "1" / "model.py").write_text("")
+    if config is not None:
+        (tmp_path / "m" / "config.pbtxt").write_text(config)
+    entry = ModelStore(tmp_path).entry("m")
+    with pytest.raises(ModelError, match=r'model\.py is there, .*config\.pbtxt .* Give backend: "python"'):
+        entry.engine_file(entry.versions()[0])

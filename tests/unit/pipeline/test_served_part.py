@@ -14,6 +14,7 @@ from edgert.pipeline.instance_groups import check_groups
 from tests.fakes.broker import Certificates
 from tests.fakes.onnx_store import add_chain, add_times, tensor
 from tests.fakes.plan_file import write_plan
+from tests.fakes.python_model import DOUBLE, write_model
 from tests.fakes.store import Site
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'edgert[host]'")
@@ -132,8 +133,44 @@ class TestCheck:
         (certificate, key), (_, other) = certificates.server, certificates.client
         assert problems(site, f'tls = {{ certificate = "{certificate}", key = "{key}" }}') == []
         [problem] = problems(site, f'tls = {{ certificate = "{certificate}", key = "{other}" }}')
-        assert "serve.tls: certificate, key or client_ca cannot be read" in problem
-        assert "mismatch" in problem.lower()
+        assert problem.endswith(
+            f": serve.tls.key {other} does not belong to serve.tls.certificate {certificate}"
+        )
+
+    @pytest.mark.parametrize(
+        ("key", "what"),
+        [
+            ("certificate", "is no PEM certificate"),
+            ("key", "is no PEM key"),
+            ("client_ca", "is no PEM certificate"),
+        ],
+    )
+    def test_a_file_of_tls_that_is_no_pem_is_named_with_its_key(self, site, tmp_path_factory, key, what):
+        add_times(site.store, "a", 2)
+        certificates = Certificates(tmp_path_factory.mktemp("certificates"))
+        places = dict(zip(("certificate", "key"), map(str, certificates.server), strict=True))
+        places["client_ca"] = str(certificates.ca)
+        (site.folder / "junk").write_text("junk")
+        places[key] = "junk"
+        tls = ", ".join(f'{name} = "{place}"' for name, place in places.items())
+        [problem] = problems(site, f"tls = {{ {tls} }}")
+        assert f"serve.tls.{key} {site.folder / 'junk'} {what}" in problem
+
+    def test_a_token_file_that_is_empty(self, site):
+        add_times(site.store, "a", 2)
+        (site.folder / "token").write_text("\n")
+        [problem] = problems(site, 'token = "token"')
+        assert f"serve.token {site.folder / 'token'}: the first line is empty" in problem
+
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_a_python_model_that_leaves_its_tensors_to_auto_complete_config(self, site, is_first):
+        write_model(site.store, DOUBLE)
+        given = "" if is_first else f"input [{tensor('x')}]"
+        (site.store / "m" / "config.pbtxt").write_text(f'backend: "python" max_batch_size: 4 {given}\n')
+        [problem] = problems(site)
+        sides = "no inputs and no outputs" if is_first else "no outputs"
+        told = f"states {sides}; auto_complete_config is not called: state them"
+        assert problem == f"{site.store / 'm' / 'config.pbtxt'}: {told}"
 
 
 class TestWarnings:
@@ -168,6 +205,14 @@ class TestWarnings:
         text = f'[sources.s]\nuri = "replay:noise"\nmodels = ["noop"]\n[http]\n{self.OPEN}\n'
         assert main(["check", str(site.write(text))]) == ExitCode.OK
         assert 'may load and unload models; listen at "127.0.0.1"' in capsys.readouterr().err
+
+    def test_check_shows_what_is_ignored_in_models_that_only_requests_use(self, site, capsys):
+        add_times(site.store, "a", 2, rest="max_batch_sise: 3")
+        path = site.write("[http]\nport = 0\n[serve]\n")
+        assert main(["check", str(path)]) == ExitCode.OK
+        said = capsys.readouterr().err
+        assert "a/config.pbtxt:1: field 'max_batch_sise' is not known to edgert and is ignored" in said
+        assert load(site).warnings() == []  # loading logs it
 
     def test_folders_that_are_no_models(self, site):
         add_times(site.store, "a", 2)
