@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -34,7 +32,7 @@ class Override:
     def remove(self) -> None:
         """Remove the files."""
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _remove(self._folder)
 
 
 class Overrides:
@@ -85,14 +83,22 @@ class Overrides:
             self.forget(model)
 
 
+def _remove(folder: Path) -> None:
+    from shutil import rmtree  # of 0.7 MB with tempfile, which only who sends files has to pay
+
+    rmtree(folder, ignore_errors=True)
+
+
 def _folder_of(model: str, files: Mapping[str, bytes]) -> Path:
     """Write the files to a private folder. Raises RequestError, ModelError."""
-    folder = Path(tempfile.mkdtemp(prefix="edgert-model-"))
+    from tempfile import mkdtemp
+
+    folder = Path(mkdtemp(prefix="edgert-model-"))
     try:
         for name, content in files.items():
             _write(folder / model, name, content)
     except (RequestError, ValueError, OSError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         if isinstance(error, RequestError):
             raise
         raise ModelError(f"the files of '{model}' cannot be kept in {folder.parent}: {error}") from error

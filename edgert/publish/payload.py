@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -127,7 +127,7 @@ def result_schema() -> dict[str, Any]:
 
 def read_schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema in `<name>.schema.json`, which ships beside this module."""
-    text = resources.files("edgert.publish").joinpath(f"{name}.schema.json").read_bytes()
+    text = Path(__file__).with_name(f"{name}.schema.json").read_bytes()
     schema: dict[str, Any] = msgspec.json.decode(text)
     return schema
 

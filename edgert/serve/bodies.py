@@ -142,7 +142,9 @@ class GrowingBody(bytearray):
     def add(self, piece: bytes | bytearray | memoryview) -> None:
         """Append. Raises TooLargeError, FullError."""
         if len(self) + len(piece) > self._limit_bytes:
-            raise TooLargeError(f"a request may have {self._limit_bytes} bytes; more came")
+            raise TooLargeError(
+                f"a request may have {self._limit_bytes} bytes (serve.limits.request_mb); more came"
+            )
         self._bodies.take(len(piece))
         self._counted_bytes += len(piece)
         self += piece

@@ -421,6 +421,8 @@ class TestStop:
             busy.send(binary_request("slow", ARRAY))
             held = site.core.held.get(timeout=WAIT_S)
             site.front.close(0.05)
+            answer = busy.answer()
+            assert (answer.status, answer.error) == (503, "The server is stopping.")
             assert busy.is_closed()
             assert held.is_cancelled
             site.core.held.put(held)

@@ -31,5 +31,6 @@ In the others:
 
 And what it does not have: 401 where `serve.token` is given and the request lacks it; 403 for control that is
 off, for changes by web pages (`Origin`) and for shared memory from other machines; 408, 413, 431, 503 and 504
-beyond `[serve.limits]`: shared memory that others may write is copied, and counts as a body does.
+beyond `[serve.limits]`: shared memory that others may write is copied, and counts as a body does. Requests
+that come while it stops are answered 503; each answer then says `Connection: close`.
 """

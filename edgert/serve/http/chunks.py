@@ -90,7 +90,9 @@ class ChunkedBody:
         self._came += self._left
         if self._came > self._limit_bytes:
             raise RefusedError(
-                413, "body_too_large", f"a request may have {self._limit_bytes} bytes; more came"
+                413,
+                "body_too_large",
+                f"a request may have {self._limit_bytes} bytes (serve.limits.request_mb); more came",
             )
         self._is_in_trailers = not self._left
         self._is_in_chunk = not self._is_in_trailers

@@ -9,14 +9,24 @@ from typing import ClassVar, cast
 
 from edgert.errors import EdgertError, RequestError
 from edgert.serve.bodies import FullError
+from edgert.serve.http.admission import Admission
 from edgert.serve.http.exchange import Exchange
 from edgert.serve.http.handling import handle
-from edgert.serve.http.message import Answer, Head, RefusedError, encode_answer, error_answer, refusal_of
+from edgert.serve.http.message import (
+    Answer,
+    Head,
+    RefusedError,
+    encode_answer,
+    error_answer,
+    refusal_of,
+    stopping,
+)
 from edgert.serve.http.reader import RequestReader
 from edgert.serve.http.site import Job, Peer, Phase, Site
 from edgert.stats import LiveCount
 
 LINGER_S = 2.0  # a client that was refused may go on sending that long, so that it reads the answer
+STOP_GRACE_S = 0.2  # once the front stops: for requests on their way, and then so that answers are read
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -30,33 +40,37 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = RequestReader(site.limits, site.scratch, site.gate.bodies)
         self._transport: asyncio.Transport
         self._peer: Peer
+        self._admission: Admission
         self._phase: Phase = "idle"
         self._deadline_s = 0.0
         self._head: Head | None = None  # of the request that arrives
         self._job: Job | None = None  # who will answer it
-        self._admitted: Head | None = None  # the last one that was
-        self._its_job: Job | None = None
         self._refusal: Answer | None = None  # or what it will be answered
-        self._is_in_gate = False  # the request that arrives
         self._exchange: Exchange | None = None  # the one that is answered
         self._is_advancing = False
         self._is_write_paused = False
         self._is_reading_paused = False
         self._untaken_bytes = 0  # of answers, counted among the bodies
+        self._ending: asyncio.TimerHandle | None = None  # the front stops
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin. A connection too many is told so and closed."""
         self._transport = cast("asyncio.Transport", transport)
         self._peer = Peer(transport)
+        self._admission = Admission(self._site, self._peer)
         self.live.opened()
         self._enter("idle")
         if not self._site.connections.join(self):
             self._refuse(RefusedError(503, "too_many_connections", "there are too many connections"))
             self._transport.close()
+        elif self._site.connections.is_stopping:
+            self._end_soon()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End. Whoever works for this client hears that it is gone."""
-        self._leave_gate()
+        if self._ending is not None:
+            self._ending.cancel()
+        self._admission.leave()
         self._is_write_paused = False
         self._free_answers()
         if self._exchange is not None:
@@ -108,25 +122,30 @@ class Connection(asyncio.BufferedProtocol):
         elif self._phase == "answering":
             self._site.counts.add("late_answer")
             self._abandon()
-            self._answer(error_answer(RefusedError(504, "late_answer", "the answer took too long")))
+            late = error_answer(RefusedError(504, "late_answer", "the answer took too long"))
+            self._send(encode_answer(late, connection="close"), is_last=True)
         else:
             if self._transport.get_write_buffer_size():
                 self._site.counts.add("answer_not_taken")
             self._transport.abort()
 
     def stop(self) -> None:
-        """Close as soon as nothing is under way."""
-        if self._phase in ("idle", "arriving"):
-            self._close()
+        """Close as soon as nothing is under way, nor on its way."""
+        if self._phase not in ("answering", "taking"):
+            self._end_soon()
 
     def abort(self) -> None:
-        """Close at once."""
-        self._transport.abort()
+        """Close at once; whoever waits for an answer hears why."""
+        if self._phase != "answering":
+            self._transport.abort()
+            return
+        self._abandon()
+        self._refuse(stopping())
+        self._site.loop.call_later(STOP_GRACE_S, self._transport.abort)
 
     def _enter(self, phase: Phase, seconds: float | None = None) -> None:
-        if seconds is None:
-            seconds = self._site.seconds.get(phase, self._site.limits.arrive_s)
         self._phase = phase
+        seconds = seconds or self._site.seconds.get(phase, self._site.limits.arrive_s)
         self._deadline_s = monotonic() + seconds
 
     def _advance(self) -> None:
@@ -152,7 +171,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             body = self._reader.read_body()
         except FullError as error:
-            self._leave_gate()
+            self._admission.leave()
             if self._head.body_bytes is None:  # it comes in chunks
                 raise
             self._job = None
@@ -167,30 +186,21 @@ class Connection(asyncio.BufferedProtocol):
         self._head = head
         self._job = self._refusal = None
         try:
-            job = self._admit(head)
-            self._enter_gate(head)
+            job = self._admission.admit(head)
             self._reader.begin_body(head, is_wanted=True)
         except EdgertError as error:
-            self._leave_gate()
+            self._admission.leave()
             self._pass_over(head, error)
             return
         self._job = job
         if head.awaits_continue and not self._reader.has_begun_body:
             self._transport.write(_CONTINUE)
 
-    def _admit(self, head: Head) -> Job:
-        """Return who answers. For the head that the last request had it is the same. Raises EdgertError."""
-        if self._its_job is None or head is not self._admitted:
-            self._its_job = self._site.admit(head, self._peer)
-            self._admitted = head
-        return self._its_job
-
     def _pass_over(self, head: Head, error: EdgertError) -> None:
         """Answer a request whose body nobody wants. Raises RefusedError if that is too long to come."""
         is_stranger = isinstance(error, RefusedError) and error.code == 401 and head.body_bytes != 0
         if is_stranger or head.awaits_continue:  # a body may come or not: nothing after it can be told apart
-            self._count(error)
-            self._answer_last(error_answer(error))
+            self._refuse(error)
             return
         self._reader.begin_body(head, is_wanted=False)
         self._count(error)
@@ -198,11 +208,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _dispatch(self, head: Head, body: memoryview) -> None:
         self._head = None
-        is_last = self._site.connections.is_stopping or not head.is_kept_alive
-        exchange = Exchange(
-            head, body, self._finish, self._site, self._peer, is_last=is_last, is_in_gate=self._is_in_gate
-        )
-        self._is_in_gate = False  # now the exchange is
+        is_in_gate = self._admission.pass_on()
+        exchange = Exchange(head, body, self._finish, self._site, self._peer, is_in_gate=is_in_gate)
         self._exchange = exchange
         self._enter("answering")
         if self._job is not None:
@@ -224,13 +231,12 @@ class Connection(asyncio.BufferedProtocol):
         self._site.gate.bodies.free(self._untaken_bytes)
         self._untaken_bytes = 0
 
-    def _answer(self, answer: Answer) -> None:
-        self._send(encode_answer(answer, connection="close"), is_last=True)
-
     def _send(self, data: bytes | memoryview, *, is_last: bool) -> None:
         self._phase = "idle"  # writing may pause
         self._transport.write(data)
-        if is_last or self._site.connections.is_stopping:
+        if is_last and self._site.connections.is_stopping:
+            self._linger(self._site.limits.arrive_s)
+        elif is_last:
             self._close()
         elif self._phase == "idle":
             self._go_on()
@@ -238,27 +244,45 @@ class Connection(asyncio.BufferedProtocol):
     def _go_on(self) -> None:
         """Turn to the next request, if it has come."""
         if self._site.connections.is_stopping:
-            self._close()
-            return
+            self._end_soon()
         if self._is_reading_paused:
             self._transport.resume_reading()
             self._is_reading_paused = False
         self._enter("arriving" if self._reader.pending_bytes else "idle")
         self._advance()
 
-    def _refuse(self, refused: RequestError) -> None:
+    def _refuse(self, refused: EdgertError) -> None:
         """Answer what cannot be read to its end, and read no more."""
         self._count(refused)
-        self._leave_gate()
-        self._answer_last(error_answer(refused))
+        self._admission.leave()
+        self._transport.write(encode_answer(error_answer(refused), connection="close"))
+        self._linger(LINGER_S)
 
-    def _answer_last(self, answer: Answer) -> None:
-        """Answer, and let the client go on sending for a while: a reset could take the answer from it."""
-        self._enter("closing", LINGER_S)
-        self._transport.write(encode_answer(answer, connection="close"))
+    def _linger(self, seconds: float) -> None:
+        """Let the client go on sending for a while: a reset could take the answer from it."""
+        self._enter("closing", seconds)
+        self._transport.resume_reading()
+        if self._site.connections.is_stopping:
+            self._end_soon()
         if self._transport.can_write_eof() and not self._transport.get_write_buffer_size():
             with contextlib.suppress(OSError):  # the client is gone, and its loss not yet noticed
                 self._transport.write_eof()
+
+    def _end_soon(self) -> None:
+        """Close after a grace; a request that comes in it is refused."""
+        if self._ending is not None:
+            self._ending.cancel()
+        self._ending = self._site.loop.call_later(STOP_GRACE_S, self._end_grace)
+
+    def _end_grace(self) -> None:
+        if self._phase == "closing":
+            self._transport.close()
+            if not self._transport.get_write_buffer_size():  # a client of TLS may not say that it closes too
+                self._site.loop.call_later(STOP_GRACE_S, self._transport.abort)
+        elif self._phase == "idle":
+            self._linger(LINGER_S)
+        elif self._phase == "arriving":
+            self._refuse(stopping())
 
     def _close(self) -> None:
         self._enter("closing")
@@ -271,15 +295,3 @@ class Connection(asyncio.BufferedProtocol):
 
     def _count(self, error: EdgertError) -> None:
         self._site.counts.add(refusal_of(error) or error.status)
-
-    def _enter_gate(self, head: Head) -> None:
-        if head.method != "POST":
-            return
-        if not self._site.gate.enter():
-            raise RefusedError(503, "too_many_requests", "there are too many requests under way")
-        self._is_in_gate = True
-
-    def _leave_gate(self) -> None:
-        if self._is_in_gate:
-            self._is_in_gate = False
-            self._site.gate.leave()

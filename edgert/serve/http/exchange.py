@@ -27,16 +27,15 @@ class Exchange:
         site: Site,
         peer: Peer,
         *,
-        is_last: bool,
         is_in_gate: bool,
     ) -> None:
         """`finish` is called on this thread, the fronts' own, with the encoded answer.
 
-        `is_last`: the connection closes after it. `is_in_gate`: it counts among the requests under way.
+        `is_in_gate`: it counts among the requests under way.
         """
         self.head = head
         self.body = body
-        self.is_last = is_last
+        self.is_last = not head.is_kept_alive  # the connection closes after it, and the answer says so
         self.is_in_gate = is_in_gate
         self.arrived_mono_ns = time.monotonic_ns()
         self.held_bytes = 0  # of the answer, counted until it is written
@@ -73,6 +72,7 @@ class Exchange:
         if self._is_answered:
             return
         self._is_answered = True
+        self.is_last = self.is_last or self.site.connections.is_stopping
         size = answer.body_bytes
         if size > WORTH_COUNTING and not self.is_gone:
             answer = self._held(answer, size)

@@ -79,6 +79,11 @@ class Answer(msgspec.Struct, frozen=True):
         return size
 
 
+def stopping() -> RefusedError:
+    """Return what a client hears whose request comes, or would be answered, too late."""
+    return RefusedError(503, "stopping", "The server is stopping.")
+
+
 def json_answer(value: object, status: int = 200) -> Answer:
     """Return `value` as JSON."""
     return Answer(status, (msgspec.json.encode(value),))

@@ -98,7 +98,9 @@ class RequestReader:
             self._chunks = ChunkedBody(limit, GrowingBody(self._bodies, limit) if is_wanted else None)
         elif head.body_bytes > limit:
             raise RefusedError(
-                413, "body_too_large", f"a request may have {limit} bytes; this one has {head.body_bytes}"
+                413,
+                "body_too_large",
+                f"a request may have {limit} bytes (serve.limits.request_mb); this one has {head.body_bytes}",
             )
         elif is_wanted and head.body_bytes:
             self._place_body(head, head.body_bytes)

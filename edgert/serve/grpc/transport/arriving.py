@@ -117,7 +117,9 @@ class ArrivingMessages:
         flag, size = _HEAD.unpack(self._head)
         self._head = b""
         if size > self._limit_bytes:
-            raise TooLargeError(f"Received message larger than max ({size} vs. {self._limit_bytes})")
+            raise TooLargeError(
+                f"Received message larger than max ({size} vs. {self._limit_bytes}: serve.limits.request_mb)"
+            )
         if flag and not self._encoding:
             raise RequestError("a message says that it is compressed, its call does not")
         self._is_compressed = bool(flag)

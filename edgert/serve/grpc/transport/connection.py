@@ -12,7 +12,6 @@ from edgert.serve.grpc.transport.hpack import HeaderDecoder
 from edgert.serve.grpc.transport.http2 import (
     ACK,
     DEFAULT_WINDOW,
-    MAX_STREAM_ID,
     ErrorCode,
     Http2Error,
     Kind,
@@ -24,12 +23,13 @@ from edgert.serve.grpc.transport.http2 import (
     settings_frame,
     window_frame,
 )
-from edgert.serve.grpc.transport.site import Site
+from edgert.serve.grpc.transport.site import Site, stopping
 from edgert.serve.grpc.transport.streams import FIRST_WINDOW, Streams
 from edgert.stats import LiveCount
 
 _MAX_IDLE_FRAMES = 10_000  # in a row, that bring no call forward
 _PING = b"edgert: "
+_STOP_GRACE_S = 0.2  # once the front stops: for calls on their way, and so that the last status is read
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -52,6 +52,8 @@ class Connection(asyncio.BufferedProtocol):
         self._began_s = self._heard_s = monotonic()
         self._paused_s: float | None = None
         self._ended_s: float | None = None
+        self._last_stream: int | None = None  # whose call is answered; known once the client is told so
+        self._is_end_due = False
         self._pinged_s: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -110,13 +112,21 @@ class Connection(asyncio.BufferedProtocol):
 
     def stop(self) -> None:
         """Take no more calls, and end after those under way."""
-        self._send(goaway_frame(MAX_STREAM_ID, ErrorCode.NO_ERROR))
-        self._streams.stop()
+        self._go_away(ErrorCode.NO_ERROR)
+        for rpc in self._streams.calls():
+            rpc.on_stop()
 
     def abort(self) -> None:
-        """End at once."""
+        """End at once; calls under way hear why, if their clients take it."""
+        if self._is_closing:
+            self._transport.abort()
+            return
+        for rpc in self._streams.calls():
+            rpc.on_gone()
+            rpc.fail(stopping())
         self._is_closing = True
-        self._transport.abort()
+        self._flush()
+        self._loop.call_later(_STOP_GRACE_S, self._transport.abort)
 
     def expire(self, now_s: float) -> None:
         """End what takes too long: calls, or the connection."""
@@ -128,7 +138,8 @@ class Connection(asyncio.BufferedProtocol):
         is_full = self._paused_s is not None and now_s - self._paused_s > limits.arrive_s
         is_over = self._ended_s is not None and now_s - self._ended_s > limits.arrive_s
         if is_late or is_dead or is_full or is_over:
-            self.abort()
+            self._is_closing = True
+            self._transport.abort()
         elif is_silent and not self._streams:
             self._end(ErrorCode.NO_ERROR)
         elif is_silent and self._pinged_s is None:
@@ -165,7 +176,14 @@ class Connection(asyncio.BufferedProtocol):
         elif kind == Kind.PUSH_PROMISE:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a client does not push")
 
+    def _end_soon(self) -> None:
+        """End after a grace; calls that come in it are refused, and their clients try another server."""
+        if not self._is_end_due and not self._streams:
+            self._is_end_due = True
+            self._loop.call_later(_STOP_GRACE_S, self._end_if_idle)
+
     def _end_if_idle(self) -> None:
+        self._is_end_due = False
         if not self._streams and not self._is_closing:
             self._end(ErrorCode.NO_ERROR)
 
@@ -174,9 +192,15 @@ class Connection(asyncio.BufferedProtocol):
         self._is_closing = True
         if self._ended_s is None:
             self._ended_s = monotonic()
-        self._send(goaway_frame(MAX_STREAM_ID, code, words))
+        self._go_away(code, words)
         self._flush()
         self._transport.close()
+
+    def _go_away(self, code: ErrorCode, words: str = "") -> None:
+        """Tell the client which calls are answered: it may send all later ones again, elsewhere."""
+        if self._last_stream is None:
+            self._last_stream = self._streams.last
+        self._send(goaway_frame(self._last_stream, code, words))
 
     def _send(self, *pieces: bytes | memoryview) -> None:
         """Send frames, soon and together with others."""
@@ -190,4 +214,4 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(b"".join(outbox))
         self._streams.flushed()
         if self._site.connections.is_stopping:
-            self._end_if_idle()
+            self._end_soon()

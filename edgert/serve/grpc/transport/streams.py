@@ -59,7 +59,7 @@ class Streams:
         self._open: dict[int, tuple[Rpc, Method]] = {}
         self._last_headers: Headers | None = None  # of a call that was let in
         self._last_call: tuple[Method, str, float]
-        self._last = 0
+        self.last = 0  # stream that a call has begun on
         self._received_bytes = 0  # that the client has not been allowed again
 
     def __len__(self) -> int:
@@ -72,8 +72,8 @@ class Streams:
             self._end_of_messages(*known)
         elif not read.stream % 2:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"a client cannot begin call {read.stream}")
-        elif read.stream > self._last:  # else it is the end of a call that has ended here already
-            self._last = read.stream
+        elif read.stream > self.last:  # else it is the end of a call that has ended here already
+            self.last = read.stream
             self._begin(read.stream, headers, is_all_here=bool(read.flags & END_STREAM))
 
     def take_data(self, read: Frame) -> None:
@@ -81,7 +81,7 @@ class Streams:
         self._credit(read.size)
         known = self._open.get(read.stream)
         if known is None:
-            if read.stream > self._last or not read.stream:
+            if read.stream > self.last or not read.stream:
                 raise Http2Error(ErrorCode.PROTOCOL_ERROR, "data for no call")
             return
         rpc, method = known
@@ -163,7 +163,7 @@ class Streams:
     def pump(self) -> None:
         """Send what can be sent now."""
         self._is_pump_due = False
-        for rpc, _ in list(self._open.values()):
+        for rpc in self.calls():
             rpc.pump()
 
     def inflated(self, message: Compressed) -> asyncio.Future[Message]:
@@ -191,10 +191,9 @@ class Streams:
         self.send(reset_frame(rpc.stream, ErrorCode.CANCEL))
         self.take_reset(rpc.stream)
 
-    def stop(self) -> None:
-        """Tell the calls that the server stops."""
-        for rpc, _ in list(self._open.values()):
-            rpc.on_stop()
+    def calls(self) -> list[Rpc]:
+        """Return those under way."""
+        return [rpc for rpc, _ in self._open.values()]
 
     def leave(self) -> None:
         """The connection is lost."""

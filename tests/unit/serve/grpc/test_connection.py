@@ -197,13 +197,13 @@ def test_a_connection_that_is_lost_cancels_its_calls(address, core):
             framed(zlib.compress(bytes(1 << 21)), 1),
             {"grpc_encoding": "deflate"},
             Code.RESOURCE_EXHAUSTED,
-            "a request may have 1048576 bytes; more came",
+            "a request may have 1048576 bytes (serve.limits.request_mb); more came",
         ),
         (
             struct.pack(">BI", 0, 1 << 31),
             {},
             Code.RESOURCE_EXHAUSTED,
-            "Received message larger than max (2147483648 vs. 1048576)",
+            "Received message larger than max (2147483648 vs. 1048576: serve.limits.request_mb)",
         ),
     ],
 )
