@@ -130,10 +130,11 @@ class HostLane:
     def _run(self, own: RunnableBufferSet, fill: Fill, tag: object, on_read: OnRead) -> Completed:
         """Run a batch. What it costs is this thread's time: others may have had the core meanwhile."""
         began_ns = time.thread_time_ns()
-        completed = run_batch(own, fill, tag, on_read)
-        is_short = time.thread_time_ns() - began_ns < SHORT_NS
-        self._short_batches = self._short_batches + 1 if is_short else 0
-        return completed
+        try:
+            return run_batch(own, fill, tag, on_read)  # a name for it would keep a failed one alive
+        finally:
+            is_short = time.thread_time_ns() - began_ns < SHORT_NS
+            self._short_batches = self._short_batches + 1 if is_short else 0
 
     def _own(self, buffers: BufferSet) -> RunnableBufferSet:
         taken = self._taken.get(id(buffers))
